@@ -1,0 +1,228 @@
+//! One error type for the crate: a variant for each case that callers branch on, the rest as the errno that libzmq gave.
+
+use std::borrow::Cow;
+use std::{fmt, io};
+
+use crate::Multipart;
+
+/// A result whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong with a socket.
+///
+/// The `Display` form names the operation and leaves the cause to
+/// [`source()`](std::error::Error::source), so that error reporters do not print it twice.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ZeroMQ context was shut down. Every operation answers this from now on; only dropping the socket is left.
+    #[error("the ZeroMQ context was terminated")]
+    Terminated,
+    /// The event loop, or the socket's source in it, is gone: nothing will wake who waits here.
+    #[error("the event loop of this socket is gone")]
+    LoopGone,
+    /// A message has at least one frame; this one had none.
+    #[error("a message needs at least one frame")]
+    EmptyMessage,
+    /// A received message had another number of frames than the program asked for.
+    #[error("expected {expected} frames, the message has {actual}")]
+    FrameCount {
+        /// The number asked for.
+        expected: usize,
+        /// The number found.
+        actual: usize,
+    },
+    /// The adopted socket is of another kind than the type says.
+    #[error("expected a {expected:?} socket, this is a {actual:?}")]
+    KindMismatch {
+        /// The kind in the type.
+        expected: zmq::SocketType,
+        /// The kind that libzmq reports.
+        actual: zmq::SocketType,
+    },
+    /// The text given is no endpoint that this libzmq takes.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The deadline of [`timeout`](crate::AsyncZmqContext::timeout) passed.
+    #[error(transparent)]
+    Elapsed(#[from] Elapsed),
+    /// libzmq refused the operation.
+    #[error("cannot {operation}")]
+    Zmq {
+        /// What was attempted, for a reader: `send`, `bind tcp://127.0.0.1:5555`.
+        operation: Cow<'static, str>,
+        /// libzmq's answer.
+        source: zmq::Error,
+    },
+    /// The operation failed with an errno that the zmq crate has no name for.
+    #[error(transparent)]
+    Os(#[from] OsError),
+    /// The event loop refused a source.
+    #[error("cannot register with the event loop")]
+    Register(#[source] calloop::Error),
+}
+
+impl Error {
+    /// The errno behind this error, as libzmq or the system gave it.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Terminated => Some(zmq::Error::ETERM.to_raw()),
+            Self::Endpoint(error) => error.source.map(zmq::Error::to_raw),
+            Self::Zmq { source, .. } => Some(source.to_raw()),
+            Self::Os(error) => error.source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// Keeps the kind: a program that already handles `io::Error` goes on branching on it.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Terminated | Error::LoopGone => io::ErrorKind::NotConnected,
+            Error::EmptyMessage | Error::KindMismatch { .. } | Error::Endpoint(_) => io::ErrorKind::InvalidInput,
+            Error::FrameCount { .. } => io::ErrorKind::InvalidData,
+            Error::Elapsed(_) => io::ErrorKind::TimedOut,
+            Error::Zmq { source: zmq::Error::EHOSTUNREACH, .. } => io::ErrorKind::HostUnreachable,
+            Error::Zmq { source, .. } => Self::from(*source).kind(),
+            Error::Os(error) => error.source.kind(),
+            Error::Register(_) => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// The text given is no endpoint: it holds a NUL, or libzmq does not take it (`EINVAL`, `EPROTONOSUPPORT`,
+/// `ENOCOMPATPROTO`, `ENODEV`).
+#[derive(Debug)]
+pub struct EndpointError {
+    pub(crate) operation: &'static str,
+    pub(crate) endpoint: String,
+    /// `None`: a NUL, which libzmq never saw.
+    pub(crate) source: Option<zmq::Error>,
+}
+
+impl EndpointError {
+    /// The text that was given.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, endpoint, source } = self;
+        match source {
+            Some(_) => write!(f, "cannot {operation} {endpoint:?}: not an endpoint for this socket"),
+            None => write!(f, "cannot {operation} {endpoint:?}: an endpoint holds no NUL"),
+        }
+    }
+}
+
+impl std::error::Error for EndpointError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+/// An operation failed with an errno that the zmq crate has no name for (it would panic).
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation}")]
+pub struct OsError {
+    pub(crate) operation: Cow<'static, str>,
+    pub(crate) source: io::Error,
+}
+
+impl OsError {
+    /// The errno.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+/// The deadline of a [`timeout`](crate::AsyncZmqContext::timeout) passed before its future ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("deadline has elapsed")]
+pub struct Elapsed(pub(crate) ());
+
+/// A message that was not sent, and why.
+///
+/// The message is whole and untouched: no frame of it went out. `?` turns this into an [`Error`] and drops the message.
+pub struct SendError {
+    /// The message as it was given.
+    pub message: Multipart,
+    /// Why it was not sent.
+    pub error: Error,
+}
+
+impl SendError {
+    /// Takes the message back, to send it again or elsewhere.
+    pub fn into_message(self) -> Multipart {
+        self.message
+    }
+}
+
+impl fmt::Debug for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("error", &self.error)
+            .field("message", &format_args!("{} frames", self.message.len()))
+            .finish()
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        error.error
+    }
+}
+
+/// A message had another number of frames than the array it should fill; see [`Multipart`]'s `TryInto`.
+pub struct FrameCountError {
+    /// The message as it was received.
+    pub message: Multipart,
+    /// The number of frames asked for.
+    pub expected: usize,
+}
+
+impl FrameCountError {
+    /// Takes the message back.
+    pub fn into_message(self) -> Multipart {
+        self.message
+    }
+}
+
+impl fmt::Debug for FrameCountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameCountError")
+            .field("expected", &self.expected)
+            .field("actual", &self.message.len())
+            .finish()
+    }
+}
+
+impl fmt::Display for FrameCountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {} frames, the message has {}", self.expected, self.message.len())
+    }
+}
+
+impl std::error::Error for FrameCountError {}
+
+impl From<FrameCountError> for Error {
+    fn from(error: FrameCountError) -> Self {
+        Self::FrameCount { expected: error.expected, actual: error.message.len() }
+    }
+}

@@ -1,0 +1,245 @@
+//! One source for each context: what must be done before the loop sleeps, for all its sockets.
+//!
+//! Sockets put themselves on the hub's list when they owe somebody a look: an operation may have swallowed an
+//! announcement that a waiter needed, or a task used its budget up and waits for the next turn. `before_sleep` goes
+//! through that list, and answers with a synthetic event if anyone must be woken; `process_events` does the waking,
+//! where nothing of the loop is borrowed. The list is cleared there and not in `before_sleep`: a synthetic event can be
+//! lost with its batch, when some other source fails. An empty list costs nothing, however many sockets there are.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::{fmt, io};
+
+use calloop::{EventSource, LoopHandle, Poll, PostAction, Readiness, RegistrationToken, Token, TokenFactory};
+
+use crate::error::Error;
+use crate::source::SocketSource;
+use crate::timer::{TimerSource, Timers};
+
+/// A socket that owes somebody a look.
+pub(crate) trait Debtor {
+    /// Looks whether somebody must be woken. Runs before the loop sleeps, and must run no one else's code.
+    fn look(&self) -> Look;
+    /// Wakes them.
+    fn pay(self: Rc<Self>);
+}
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Somebody must be woken before the loop sleeps.
+    Ready,
+    /// Nobody, and the next event will announce itself.
+    Quiet,
+    /// Nobody now, but libzmq may be called behind our back before the next turn: look again then.
+    Watch,
+}
+
+/// The state of a context's source.
+pub(crate) struct Hub {
+    reach: Box<dyn Reach>,
+    timers: Rc<Timers>,
+    timer: OnceCell<RegistrationToken>,
+    /// Counts the turns of the loop: budgets are for one turn.
+    turn: Cell<u64>,
+    debtors: RefCell<Vec<Rc<dyn Debtor>>>,
+    /// Sources whose socket is gone.
+    husks: RefCell<Vec<RegistrationToken>>,
+    gone: Cell<bool>,
+}
+
+impl Hub {
+    pub(crate) fn new<D: 'static>(handle: &LoopHandle<'static, D>) -> crate::Result<Rc<Self>> {
+        let weak = handle.downgrade();
+        let timers = Rc::new(Timers::default());
+        let hub = Rc::new(Self {
+            reach: Box::new(Upgrade { upgrade: move || weak.upgrade(), data: PhantomData }),
+            timers: Rc::clone(&timers),
+            timer: OnceCell::new(),
+            turn: Cell::new(0),
+            debtors: RefCell::default(),
+            husks: RefCell::default(),
+            gone: Cell::new(false),
+        });
+        let timer = insert(handle, TimerSource::new(timers))?;
+        if let Err(error) = insert(handle, HubSource { hub: Rc::clone(&hub), token: None }) {
+            handle.remove(timer);
+            return Err(error);
+        }
+        let set = hub.timer.set(timer);
+        debug_assert!(set.is_ok(), "a hub has one timer");
+        Ok(hub)
+    }
+
+    /// Inserts the source of a new socket.
+    pub(crate) fn insert(&self, source: SocketSource) -> crate::Result<RegistrationToken> {
+        if self.is_gone() { Err(Error::LoopGone) } else { self.reach.insert(source) }
+    }
+
+    /// Lets the source go at the next turn. Called in drops, where the loop may be borrowed.
+    pub(crate) fn reap(&self, husk: RegistrationToken) {
+        if !self.is_gone() {
+            self.husks.borrow_mut().push(husk);
+        }
+    }
+
+    /// Has `debtor` looked at before the loop sleeps.
+    pub(crate) fn owe(&self, debtor: Rc<dyn Debtor>) {
+        if !self.is_gone() {
+            self.debtors.borrow_mut().push(debtor);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.get()
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// True once the loop dropped the hub's source: nothing will be woken any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    fn must_act(&self) -> bool {
+        let mut ready = false;
+        self.debtors.borrow_mut().retain(|debtor| {
+            let look = debtor.look();
+            ready |= look == Look::Ready;
+            look != Look::Quiet
+        });
+        ready || !self.husks.borrow().is_empty() || self.timers.must_arm()
+    }
+
+    fn act(&self) {
+        for husk in self.husks.take() {
+            self.reach.remove(husk);
+        }
+        if self.timers.must_arm() {
+            self.timer.get().copied().into_iter().for_each(|timer| self.reach.update(timer));
+        }
+        for debtor in self.debtors.take() {
+            debtor.pay();
+        }
+    }
+
+    fn end(&self) {
+        self.gone.set(true);
+        // A debtor holds the hub: left here, the two would keep each other.
+        let debtors = self.debtors.take();
+        drop(debtors);
+        let sleepers = self.timers.end();
+        drop(sleepers);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("turn", &self.turn).field("gone", &self.gone).finish_non_exhaustive()
+    }
+}
+
+/// The hub's place in the loop.
+struct HubSource {
+    hub: Rc<Hub>,
+    token: Option<Token>,
+}
+
+impl EventSource for HubSource {
+    type Event = Infallible;
+    type Metadata = ();
+    type Ret = ();
+    type Error = io::Error;
+
+    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
+
+    fn process_events<F>(&mut self, _: Readiness, token: Token, _: F) -> Result<PostAction, io::Error>
+    where
+        F: FnMut(Infallible, &mut ()),
+    {
+        if self.token == Some(token) {
+            self.hub.act();
+        }
+        Ok(PostAction::Continue)
+    }
+
+    // These answer `Ok`, always: on an `Err` calloop forgets half of a source with lifecycle events and panics at the
+    // next dispatch.
+    fn register(&mut self, _: &mut Poll, factory: &mut TokenFactory) -> calloop::Result<()> {
+        self.token = Some(factory.token());
+        Ok(())
+    }
+
+    fn reregister(&mut self, poll: &mut Poll, factory: &mut TokenFactory) -> calloop::Result<()> {
+        self.register(poll, factory)
+    }
+
+    fn unregister(&mut self, _: &mut Poll) -> calloop::Result<()> {
+        self.token = None;
+        Ok(())
+    }
+
+    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
+        self.hub.turn.set(self.hub.turn.get() + 1);
+        Ok(self.token.filter(|_| self.hub.must_act()).map(|token| (SYNTHETIC, token)))
+    }
+}
+
+impl Drop for HubSource {
+    fn drop(&mut self) {
+        self.hub.end();
+    }
+}
+
+/// The loop, reached without being held.
+///
+/// A strong handle in anything that a task owns is a cycle that leaks the loop. calloop's weak handle cannot be named,
+/// so it stands here as the closure that upgrades it.
+trait Reach {
+    fn insert(&self, source: SocketSource) -> crate::Result<RegistrationToken>;
+    fn remove(&self, token: RegistrationToken);
+    fn update(&self, token: RegistrationToken);
+}
+
+struct Upgrade<F, D> {
+    upgrade: F,
+    data: PhantomData<fn(&mut D)>,
+}
+
+impl<F, D: 'static> Reach for Upgrade<F, D>
+where
+    F: Fn() -> Option<LoopHandle<'static, D>>,
+{
+    fn insert(&self, source: SocketSource) -> crate::Result<RegistrationToken> {
+        let handle = (self.upgrade)().ok_or(Error::LoopGone)?;
+        insert(&handle, source)
+    }
+
+    fn remove(&self, token: RegistrationToken) {
+        if let Some(handle) = (self.upgrade)() {
+            handle.remove(token);
+        }
+    }
+
+    fn update(&self, token: RegistrationToken) {
+        if let Some(handle) = (self.upgrade)() {
+            // It fails if somebody removed the timer, which only the loop's end does.
+            let updated = handle.update(&token);
+            debug_assert!(updated.is_ok(), "the timer is the hub's own");
+        }
+    }
+}
+
+fn insert<D, S>(handle: &LoopHandle<'static, D>, source: S) -> crate::Result<RegistrationToken>
+where
+    S: EventSource<Event = Infallible, Metadata = (), Ret = ()> + 'static,
+{
+    handle.insert_source(source, |_, (), _| ()).map_err(|refused| Error::Register(refused.error))
+}
+
+const SYNTHETIC: Readiness = Readiness { readable: true, writable: false, error: false };

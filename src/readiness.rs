@@ -1,0 +1,317 @@
+//! Who waits for what on one socket, and who must be woken when. Pure: no libzmq, no event loop.
+//!
+//! A ZeroMQ socket has one descriptor and two directions, and the descriptor belongs to neither. It says "there are
+//! commands that I have not processed": a message came, a peer made room, a peer came or went. *Any* call on the
+//! socket processes commands, and with them swallows the announcement that somebody else was waiting for. So a waiter
+//! cannot be left to the descriptor. These are the rules that keep one from sleeping while its direction is ready;
+//! `recv.rs`, `send.rs` and `state.rs` carry them out:
+//!
+//! * **Try first.** Nobody waits before its own attempt, made after everything known so far, said EAGAIN.
+//! * **A look finds everyone.** Whoever reads `ZMQ_EVENTS` tells it to [`ready`](Readiness::ready), which picks the
+//!   waiters of *both* directions, not only of the one that was asked for.
+//! * **An operation that may have swallowed something owes a look** if [`anyone_waits`](Readiness::anyone_waits). A
+//!   failed attempt pays at once; successful ones pay together, once, before the loop sleeps.
+//! * **One is called at a time**, the first in the line. Who leaves the line after being called, with a message or
+//!   without, [passes the call on](Readiness::leave): there may be more for the next.
+//!
+//! Where a send depends on its peer (ROUTER, STREAM, XPUB without drops), `POLLOUT` says nothing about the message at
+//! hand and the head of the line may be stuck while others could go. There the line of writers is no line: everyone is
+//! called on every event, and a newcomer may try at once ([`WriteOrder::PerMessage`]).
+//!
+//! Besides the line, each direction has one *slot*, for `poll_next` and the Sink's polls. A future leaves the line when
+//! it is dropped; a poll leaves nothing behind that could tell that nobody will poll again. So the slot is called along
+//! with the head, never instead of it, and holds nobody up.
+//!
+//! Wakers are handed out in [`Wakes`], to be woken when nothing is borrowed: a waker may run code that comes back here.
+
+#![allow(clippy::indexing_slicing, reason = "a line's keys are its own, and no one leaves it twice")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+/// What one read of `ZMQ_EVENTS` said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Events {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// What the writers of a socket wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteOrder {
+    /// Room for any message: `POLLOUT` tells the truth when it is down, and the first in the line goes first.
+    Line,
+    /// Room for this message: `POLLOUT` tells nothing, each waiter tries for itself.
+    PerMessage,
+}
+
+/// Where somebody waits: the slot of the polled traits, or the line of the futures.
+#[derive(Debug)]
+pub(crate) enum Place<'a> {
+    Slot,
+    Line(&'a mut Option<Ticket>),
+}
+
+/// A place in a line. It is given up by [`Readiness::leave`] and by nothing else.
+#[derive(Debug)]
+pub(crate) struct Ticket(usize);
+
+/// The waiters of one socket.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    read: Waiters,
+    write: Waiters,
+    write_order: WriteOrder,
+}
+
+impl Readiness {
+    pub(crate) fn new(write_order: WriteOrder) -> Self {
+        Self { read: Waiters::default(), write: Waiters::default(), write_order }
+    }
+
+    /// True if this place may try now: it would overtake nobody, or it was called.
+    pub(crate) fn may_try(&self, direction: Direction, place: &Place<'_>) -> bool {
+        if self.calls_everyone(direction) {
+            return true;
+        }
+        let line = &self.waiters(direction).line;
+        match place {
+            Place::Slot => true,
+            Place::Line(None) => line.first.is_none(),
+            Place::Line(Some(ticket)) => line.first == Some(ticket.0) || line.entries[ticket.0].waker.is_none(),
+        }
+    }
+
+    /// Waits at this place, at the end of the line if it is new there. To be called after an attempt said EAGAIN, or
+    /// where [`may_try`](Self::may_try) said no.
+    ///
+    /// A different waker that the slot held is woken: its task would otherwise wait for what nobody tells it.
+    pub(crate) fn park(&mut self, direction: Direction, place: &mut Place<'_>, waker: &Waker) -> Wakes {
+        let mut replaced = Wakes::default();
+        let waiters = self.waiters_mut(direction);
+        match place {
+            Place::Slot => match &mut waiters.slot {
+                Some(held) if held.will_wake(waker) => {}
+                slot => replaced.0.extend(slot.replace(waker.clone())),
+            },
+            Place::Line(Some(ticket)) => waiters.line.wait_again(ticket.0, waker),
+            Place::Line(ticket) => **ticket = Some(Ticket(waiters.line.join(waker.clone()))),
+        }
+        replaced
+    }
+
+    /// Gives a place in the line up: its operation ended (`took_turn`), or its future was dropped.
+    ///
+    /// Its turn passes on to the next: more may be there, and the call that it got may have been the only one.
+    #[allow(clippy::needless_pass_by_value, reason = "the ticket ends here")]
+    pub(crate) fn leave(&mut self, direction: Direction, ticket: Ticket, took_turn: bool) -> Wakes {
+        let line = &mut self.waiters_mut(direction).line;
+        let mut wakes = Wakes::default();
+        if line.leave(ticket.0) || took_turn {
+            wakes.0.extend(line.call_first());
+        }
+        wakes
+    }
+
+    /// Something happened, and this is what a look found: calls those for whom it may matter.
+    pub(crate) fn ready(&mut self, events: Events) -> Wakes {
+        self.call(self.concerns(events))
+    }
+
+    /// The directions in which an event, or an operation that may have swallowed one, matters: what is ready, and
+    /// writers whom `POLLOUT` tells nothing.
+    pub(crate) fn concerns(&self, events: Events) -> Events {
+        Events { readable: events.readable, writable: events.writable || self.calls_everyone(Direction::Write) }
+    }
+
+    /// What is ready, as far as the events tell it without a doubt.
+    pub(crate) fn certain(&self, events: Events) -> Events {
+        Events { readable: events.readable, writable: events.writable && !self.calls_everyone(Direction::Write) }
+    }
+
+    /// Calls those who wait in these directions.
+    pub(crate) fn call(&mut self, directions: Events) -> Wakes {
+        let mut wakes = Wakes::default();
+        if directions.readable {
+            wakes.0.extend(self.read.slot.take());
+            wakes.0.extend(self.read.line.call_first());
+        }
+        if directions.writable {
+            let everyone = self.calls_everyone(Direction::Write);
+            wakes.0.extend(self.write.slot.take());
+            if everyone {
+                self.write.line.call_all(&mut wakes);
+            } else {
+                wakes.0.extend(self.write.line.call_first());
+            }
+        }
+        wakes
+    }
+
+    /// True if [`call`](Self::call) would wake somebody.
+    pub(crate) fn would_wake(&self, directions: Events) -> bool {
+        directions.readable && self.read.someone_waits() || directions.writable && self.write.someone_waits()
+    }
+
+    /// True if somebody waits who has not been called.
+    #[inline]
+    pub(crate) fn anyone_waits(&self) -> bool {
+        self.read.someone_waits() || self.write.someone_waits()
+    }
+
+    /// True if somebody who has not been called waits in this direction.
+    pub(crate) fn waits(&self, direction: Direction) -> bool {
+        self.waiters(direction).someone_waits()
+    }
+
+    /// The socket or its loop came to its end: calls everyone, each to find out for itself.
+    pub(crate) fn end(&mut self) -> Wakes {
+        let mut wakes = Wakes::default();
+        for waiters in [&mut self.read, &mut self.write] {
+            wakes.0.extend(waiters.slot.take());
+            waiters.line.call_all(&mut wakes);
+        }
+        wakes
+    }
+
+    fn calls_everyone(&self, direction: Direction) -> bool {
+        direction == Direction::Write && self.write_order == WriteOrder::PerMessage
+    }
+
+    fn waiters(&self, direction: Direction) -> &Waiters {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    fn waiters_mut(&mut self, direction: Direction) -> &mut Waiters {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+}
+
+/// Wakers to wake as soon as nothing is borrowed. Dropping it wakes them.
+#[must_use = "bind it, so that it wakes after the borrow it came from has ended"]
+#[derive(Debug, Default)]
+pub(crate) struct Wakes(SmallVec<[Waker; 2]>);
+
+impl FromIterator<Waker> for Wakes {
+    fn from_iter<I: IntoIterator<Item = Waker>>(wakers: I) -> Self {
+        Self(wakers.into_iter().collect())
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        for waker in self.0.drain(..) {
+            // A waker that panics is reported by the panic hook. It must not keep the others from being woken, nor
+            // end the dispatch that we are in: calloop drops the rest of the batch then.
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
+    }
+}
+
+/// The waiters of one direction.
+#[derive(Debug, Default)]
+struct Waiters {
+    slot: Option<Waker>,
+    line: Line,
+}
+
+impl Waiters {
+    #[inline]
+    fn someone_waits(&self) -> bool {
+        self.slot.is_some() || self.line.waiting > 0
+    }
+}
+
+/// First come, first served; leaving from anywhere in the line is one step.
+#[derive(Debug, Default)]
+struct Line {
+    entries: Slab<Entry>,
+    first: Option<usize>,
+    last: Option<usize>,
+    /// How many entries hold a waker, that is, have not been called.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Taken when the entry is called.
+    waker: Option<Waker>,
+    before: Option<usize>,
+    behind: Option<usize>,
+}
+
+impl Line {
+    fn join(&mut self, waker: Waker) -> usize {
+        let key = self.entries.insert(Entry { waker: Some(waker), before: self.last, behind: None });
+        match self.last {
+            Some(last) => self.entries[last].behind = Some(key),
+            None => self.first = Some(key),
+        }
+        self.last = Some(key);
+        self.waiting += 1;
+        key
+    }
+
+    /// Keeps the place; the call, if there was one, is used up.
+    fn wait_again(&mut self, key: usize, waker: &Waker) {
+        match &mut self.entries[key].waker {
+            Some(held) => held.clone_from(waker),
+            called => {
+                *called = Some(waker.clone());
+                self.waiting += 1;
+            }
+        }
+    }
+
+    /// Returns whether the entry had been called.
+    fn leave(&mut self, key: usize) -> bool {
+        let Entry { waker, before, behind } = self.entries.remove(key);
+        match before {
+            Some(before) => self.entries[before].behind = behind,
+            None => self.first = behind,
+        }
+        match behind {
+            Some(behind) => self.entries[behind].before = before,
+            None => self.last = before,
+        }
+        if waker.is_some() {
+            self.waiting -= 1;
+        }
+        waker.is_none()
+    }
+
+    fn call_first(&mut self) -> Option<Waker> {
+        self.call(self.first?)
+    }
+
+    fn call_all(&mut self, wakes: &mut Wakes) {
+        let mut next = self.first;
+        while let Some(key) = next {
+            next = self.entries[key].behind;
+            wakes.0.extend(self.call(key));
+        }
+    }
+
+    fn call(&mut self, key: usize) -> Option<Waker> {
+        let waker = self.entries[key].waker.take();
+        if waker.is_some() {
+            self.waiting -= 1;
+        }
+        waker
+    }
+}

@@ -1,0 +1,241 @@
+//! Receiving: what one operation does, and the Stream made of it.
+//!
+//! An attempt that says EAGAIN has processed every command, so the reader may park on it without another look. If it
+//! swallowed what a writer waits for, that writer is looked for at once.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::{FusedStream, Stream};
+
+use crate::error::Error;
+use crate::ffi::{self, Errno};
+use crate::kind::CanRecv;
+use crate::multipart::Multipart;
+use crate::readiness::{Direction, Place};
+use crate::socket::AsyncZmqSocket;
+use crate::state::Wait;
+
+impl<K: CanRecv> AsyncZmqSocket<K> {
+    /// Receives a message, waiting for one if there is none.
+    ///
+    /// Several tasks may wait on one socket; they are served first come, first served.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`] and [`Error::LoopGone`] when the wait can end in no other way. What libzmq refuses is
+    /// answered at once: `EFSM` from a REP or REQ whose turn it is to send, `ENOTSUP` from an [`Any`](crate::kind::Any)
+    /// that only sends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the message stays in libzmq for the next receive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let pull = context.socket::<Pull>()?;
+    /// let push = context.socket::<Push>()?;
+    /// pull.bind("inproc://jobs")?;
+    /// push.connect("inproc://jobs")?;
+    /// # event_loop.block_on(async {
+    /// push.send(["resize", "cat.png"]).await?;
+    /// let message = pull.recv().await?;
+    /// assert_eq!(message.len(), 2);
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |_| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recv(&self) -> impl Future<Output = crate::Result<Multipart>> + Unpin {
+        let mut wait = Wait::new(self.state(), Direction::Read);
+        poll_fn(move |cx| self.poll_recv(wait.place(), cx))
+    }
+
+    /// Receives a message into `message`, whose room is used again: a loop that receives this way allocates nothing,
+    /// also for messages of several frames.
+    ///
+    /// The old frames are dropped when the future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv). `message` is empty or holds one empty frame then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_into(&self, message: &mut Multipart) -> impl Future<Output = crate::Result<()>> + Unpin {
+        let mut wait = Wait::new(self.state(), Direction::Read);
+        poll_fn(move |cx| self.poll_recv_into(message, wait.place(), cx))
+    }
+
+    /// Receives a message if there is one now; `None` if not.
+    ///
+    /// It overtakes the tasks that wait in [`recv`](Self::recv), and no budget limits it: a program that calls it in a
+    /// loop decides itself when to let the event loop go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), but never [`Error::LoopGone`].
+    pub fn try_recv(&self) -> crate::Result<Option<Multipart>> {
+        let mut message = Multipart::new();
+        match receive(self.raw(), &mut message) {
+            Ok(()) => {
+                self.state().succeeded(Direction::Read, &mut Place::Slot);
+                Ok(Some(message))
+            }
+            Err(Errno::EAGAIN) => match self.state().look_for_writers(self.raw()) {
+                Ok(()) => Ok(None),
+                Err(errno) => Err(self.state().failed(errno, "receive")),
+            },
+            Err(errno) => Err(self.state().failed(errno, "receive")),
+        }
+    }
+
+    /// Waits until libzmq says that a message can be received (`POLLIN`).
+    ///
+    /// Somebody else may take the message first: [`try_recv`](Self::try_recv) can still find none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`], [`Error::LoopGone`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub fn readable(&self) -> impl Future<Output = crate::Result<()>> + Unpin {
+        self.ready(Direction::Read)
+    }
+
+    #[inline]
+    fn poll_recv(&self, place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<Multipart>> {
+        let mut message = Multipart::new();
+        self.poll_recv_into(&mut message, place, cx).map_ok(|()| message)
+    }
+
+    #[inline]
+    fn poll_recv_into(
+        &self,
+        message: &mut Multipart,
+        mut place: Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<crate::Result<()>> {
+        let state = self.state();
+        match state.poll_turn(Direction::Read, &mut place, cx) {
+            Poll::Ready(Ok(())) => {}
+            waits_or_ended => return waits_or_ended,
+        }
+        match receive(self.raw(), message) {
+            Ok(()) => {
+                state.succeeded(Direction::Read, &mut place);
+                Poll::Ready(Ok(()))
+            }
+            Err(Errno::EAGAIN) => self.park_reader(place, cx),
+            Err(errno) => {
+                state.left(Direction::Read, &mut place, false);
+                Poll::Ready(Err(state.failed(errno, "receive")))
+            }
+        }
+    }
+
+    #[cold]
+    fn park_reader(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        self.expire_loan();
+        let state = self.state();
+        state.park(Direction::Read, &mut place, cx)?;
+        match state.look_for_writers(self.raw()) {
+            Ok(()) => Poll::Pending,
+            Err(errno) => {
+                state.left(Direction::Read, &mut place, false);
+                Poll::Ready(Err(state.failed(errno, "receive")))
+            }
+        }
+    }
+}
+
+/// Messages as they come. The stream ends when the context is terminated.
+///
+/// Of several tasks that poll the same socket this way, the last one is woken; use [`recv`](AsyncZmqSocket::recv) to
+/// wait in many.
+impl<K: CanRecv> Stream for &AsyncZmqSocket<K> {
+    type Item = crate::Result<Multipart>;
+
+    #[inline]
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_terminated() {
+            return Poll::Ready(None);
+        }
+        match self.poll_recv(Place::Slot, cx) {
+            Poll::Ready(Ok(message)) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Err(error)) => Poll::Ready(self.end_stream(error).map(Err)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<K: CanRecv> FusedStream for &AsyncZmqSocket<K> {
+    fn is_terminated(&self) -> bool {
+        self.stream_ended()
+    }
+}
+
+/// As for `&AsyncZmqSocket`.
+impl<K: CanRecv> Stream for AsyncZmqSocket<K> {
+    type Item = crate::Result<Multipart>;
+
+    #[inline]
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.state().returned(0);
+        Pin::new(&mut &*self).poll_next(cx)
+    }
+}
+
+impl<K: CanRecv> FusedStream for AsyncZmqSocket<K> {
+    fn is_terminated(&self) -> bool {
+        self.stream_ended()
+    }
+}
+
+/// Receives one whole message, all frames in one go: nothing may be called on the socket in between.
+#[inline]
+fn receive(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
+    let first = message.keep_one();
+    socket.recv_frame(first)?;
+    if first.get_more() { receive_rest(socket, message) } else { Ok(()) }
+}
+
+fn receive_rest(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
+    loop {
+        let mut frame = zmq::Message::new();
+        if let Err(errno) = socket.recv_frame(&mut frame) {
+            // Libzmq hands over whole messages, so this is the context's end. What there is of it is no message.
+            message.clear();
+            return Err(errno);
+        }
+        let more = frame.get_more();
+        message.push_back(frame);
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+impl<K: CanRecv> AsyncZmqSocket<K> {
+    /// The error that the stream yields before it ends, if this one ends it; termination is an end, not an error.
+    fn end_stream(&self, error: Error) -> Option<Error> {
+        match error {
+            Error::Terminated => {
+                self.set_stream_ended();
+                None
+            }
+            Error::LoopGone => {
+                self.set_stream_ended();
+                Some(error)
+            }
+            error => Some(error),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Sending: what one operation does, and the Sink made of it.
+//!
+//! libzmq may say EAGAIN from old knowledge: a send processes commands only when the last one that did is a millisecond
+//! ago. So a failed attempt reads `ZMQ_EVENTS` once and tries again before it parks. Where `POLLOUT` tells the truth,
+//! that read is also the last thing that touches the socket: whatever comes after it will announce itself.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_sink::Sink;
+
+use crate::error::{Error, SendError};
+use crate::ffi::{self, Errno};
+use crate::kind::{CanSend, Kind};
+use crate::multipart::Multipart;
+use crate::readiness::{Direction, Place, WriteOrder};
+use crate::socket::AsyncZmqSocket;
+use crate::state::Wait;
+
+impl<K: CanSend> AsyncZmqSocket<K> {
+    /// Sends a message, waiting while libzmq has no room for it.
+    ///
+    /// `Ok` means that libzmq took the message over, not that it is on the wire or at the peer: libzmq's own threads
+    /// send it, for as long as the socket's linger allows after it is closed.
+    ///
+    /// Several tasks may wait on one socket; they are served first come, first served. Where sending depends on the peer
+    /// (ROUTER, STREAM, XPUB without drops) each message waits for itself, and one that can go does not wait for those
+    /// that cannot.
+    ///
+    /// # Errors
+    ///
+    /// The [`SendError`] gives the message back, whole. [`Error::Terminated`] and [`Error::LoopGone`] when the wait can
+    /// end in no other way, [`Error::EmptyMessage`] for a message without frames. What libzmq refuses is answered at
+    /// once: `EFSM` from a REP or REQ whose turn it is to receive, `EHOSTUNREACH` from a mandatory ROUTER that does not
+    /// know the peer, `ENOTSUP` from an [`Any`](crate::kind::Any) that only receives.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future has sent the whole message or nothing. Which of the two cannot be told afterwards, but a future
+    /// that was dropped while it waited has sent nothing; its message is dropped with it.
+    pub fn send(&self, message: impl Into<Multipart>) -> impl Future<Output = Result<(), SendError>> + Unpin {
+        let mut wait = Wait::new(self.state(), Direction::Write);
+        let mut message = message.into();
+        poll_fn(move |cx| {
+            self.poll_send(&mut message, wait.place(), cx)
+                .map_err(|error| SendError { message: std::mem::take(&mut message), error })
+        })
+    }
+
+    /// Sends a message if libzmq has room for it now; gives it back as `Some` if not.
+    ///
+    /// It overtakes the tasks that wait in [`send`](Self::send), but not a message that the Sink holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), but never [`Error::LoopGone`].
+    pub fn try_send(&self, message: impl Into<Multipart>) -> Result<Option<Multipart>, SendError> {
+        let mut message = message.into();
+        match self.attempt_in_order(&mut message) {
+            Ok(true) => {
+                self.state().succeeded(Direction::Write, &mut Place::Slot);
+                Ok(None)
+            }
+            Ok(false) => Ok(Some(message)),
+            Err(error) => Err(SendError { message, error }),
+        }
+    }
+
+    /// Waits until libzmq says that a message can be sent (`POLLOUT`).
+    ///
+    /// A ROUTER, STREAM, PUB, XPUB or XSUB says so always, and the next message may still have to wait for its peer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`], [`Error::LoopGone`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub fn writable(&self) -> impl Future<Output = crate::Result<()>> + Unpin {
+        self.ready(Direction::Write)
+    }
+
+    /// Takes back what the Sink could not send: the message that libzmq refused last, or the one that still waits for
+    /// room.
+    ///
+    /// A Sink's errors cannot carry the message. It is kept here until the next one is refused.
+    pub fn take_unsent(&self) -> Option<Multipart> {
+        self.outbox().take()
+    }
+}
+
+impl<K: Kind> AsyncZmqSocket<K> {
+    fn poll_send(&self, message: &mut Multipart, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        let state = self.state();
+        match state.poll_turn(Direction::Write, &mut place, cx) {
+            Poll::Ready(Ok(())) => {}
+            waits_or_ended => return waits_or_ended,
+        }
+        match self.attempt_in_order(message) {
+            Ok(true) => {
+                state.succeeded(Direction::Write, &mut place);
+                Poll::Ready(Ok(()))
+            }
+            Ok(false) => self.park_writer(place, cx),
+            Err(error) => {
+                state.left(Direction::Write, &mut place, false);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    #[cold]
+    fn park_writer(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        self.expire_loan();
+        self.state().park(Direction::Write, &mut place, cx)?;
+        Poll::Pending
+    }
+
+    /// An attempt that does not overtake what the Sink accepted before.
+    #[inline]
+    fn attempt_in_order(&self, message: &mut Multipart) -> crate::Result<bool> {
+        if self.write_order() == WriteOrder::Line && !self.outbox().is_empty() && !self.try_flush()? {
+            return Ok(false);
+        }
+        self.attempt(message)
+    }
+
+    /// Tries to hand the message over. `false`: there is no room, and it is untouched.
+    #[inline]
+    fn attempt(&self, message: &mut Multipart) -> crate::Result<bool> {
+        match transmit(self.raw(), message) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN) => self.attempt_again(message),
+            Err(errno) => Err(self.refused(errno, message)),
+        }
+    }
+
+    #[cold]
+    fn attempt_again(&self, message: &mut Multipart) -> crate::Result<bool> {
+        let state = self.state();
+        for _ in 0..MAX_RETRIES {
+            let events = match state.look_for_readers(self.raw()) {
+                Ok(events) => events,
+                Err(errno) => return Err(self.refused(errno, message)),
+            };
+            if self.write_order() == WriteOrder::Line && !events.writable {
+                return Ok(false);
+            }
+            match transmit(self.raw(), message) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EAGAIN) if self.write_order() == WriteOrder::PerMessage => return Ok(false),
+                Err(Errno::EAGAIN) => {}
+                Err(errno) => return Err(self.refused(errno, message)),
+            }
+        }
+        // There is room, and then there is not, again and again: peers come and go. Go on at the next turn.
+        state.retry_next_turn(Direction::Write);
+        Ok(false)
+    }
+
+    #[cold]
+    fn refused(&self, errno: Errno, message: &Multipart) -> Error {
+        if message.is_empty() { Error::EmptyMessage } else { self.state().failed(errno, "send") }
+    }
+
+    /// Sends what the Sink holds. `true`: nothing is left.
+    fn try_flush(&self) -> crate::Result<bool> {
+        while let Some(mut message) = self.outbox().pop() {
+            match self.attempt(&mut message) {
+                Ok(true) => self.state().succeeded(Direction::Write, &mut Place::Slot),
+                Ok(false) => {
+                    self.outbox().put_back(message);
+                    return Ok(false);
+                }
+                Err(error) => {
+                    self.outbox().refuse(message);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn poll_outbox(&self, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        match self.try_flush() {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => self.park_writer(Place::Slot, cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Holds at most one message that libzmq has not taken yet, and accepts no other before that one is gone.
+///
+/// Flushing means that libzmq has taken everything over, as for [`send`](AsyncZmqSocket::send). Closing flushes and
+/// leaves the socket open. On an error, [`take_unsent`](AsyncZmqSocket::take_unsent) gives the message back.
+impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        match self.state().poll_turn(Direction::Write, &mut Place::Slot, cx) {
+            Poll::Ready(Ok(())) if self.outbox().is_empty() => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => self.poll_outbox(cx),
+            waits_or_ended => waits_or_ended,
+        }
+    }
+
+    #[inline]
+    fn start_send(self: Pin<&mut Self>, mut message: Multipart) -> crate::Result<()> {
+        match self.attempt_in_order(&mut message) {
+            Ok(true) => {
+                self.state().succeeded(Direction::Write, &mut Place::Slot);
+                Ok(())
+            }
+            Ok(false) => {
+                self.outbox().push(message);
+                Ok(())
+            }
+            Err(error) => {
+                self.outbox().refuse(message);
+                Err(error)
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        if self.outbox().is_empty() { Poll::Ready(Ok(())) } else { self.poll_outbox(cx) }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// As for `&AsyncZmqSocket`.
+impl<K: CanSend> Sink<Multipart> for AsyncZmqSocket<K> {
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        self.state().returned(0);
+        Pin::new(&mut &*self).poll_ready(cx)
+    }
+
+    #[inline]
+    fn start_send(self: Pin<&mut Self>, message: Multipart) -> crate::Result<()> {
+        Pin::new(&mut &*self).start_send(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        Pin::new(&mut &*self).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        Pin::new(&mut &*self).poll_close(cx)
+    }
+}
+
+/// Hands one whole message over, all frames in one go: nothing may be called on the socket in between. On an error the
+/// message is whole and untouched.
+#[inline]
+fn transmit(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
+    match &mut **message {
+        [frame] => socket.send_frame(frame, false),
+        frames => transmit_frames(socket, frames),
+    }
+}
+
+fn transmit_frames(socket: &ffi::Socket, frames: &mut [zmq::Message]) -> Result<(), Errno> {
+    let Some((last, init)) = frames.split_last_mut() else { return Err(Errno::EINVAL) };
+    for frame in init {
+        // What libzmq gets is a reference to the frame, so that it is still here when a later one fails.
+        socket.send_frame(&mut ffi::share(frame), true)?;
+    }
+    socket.send_frame(last, false)
+}
+
+/// How often an attempt goes on in the face of a `POLLOUT` that does not hold.
+const MAX_RETRIES: usize = 4;

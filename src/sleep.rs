@@ -1,0 +1,82 @@
+//! The futures of `sleep` and `timeout`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+
+use crate::error::Elapsed;
+use crate::hub::Hub;
+use crate::timer::Deadline;
+
+/// Ready once its deadline passed. The deadline is entered at the first poll that has to wait for it.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    hub: Rc<Hub>,
+    at: Instant,
+    entered: Option<Deadline>,
+}
+
+impl Sleep {
+    pub(crate) fn new(hub: Rc<Hub>, duration: Duration) -> Self {
+        let now = Instant::now();
+        let at = now.checked_add(duration).unwrap_or(now + FAR);
+        Self { hub, at, entered: None }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.hub.is_gone() || self.at <= Instant::now() {
+            return Poll::Ready(());
+        }
+        let this = &mut *self;
+        let timers = this.hub.timers();
+        let deadline = *this.entered.get_or_insert_with(|| timers.deadline(this.at));
+        timers.wait(deadline, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(deadline) = self.entered {
+            self.hub.timers().forget(deadline);
+        }
+    }
+}
+
+pin_project! {
+    /// A future, or its deadline.
+    pub(crate) struct Timeout<F> {
+        #[pin]
+        future: F,
+        sleep: Sleep,
+    }
+}
+
+impl<F> Timeout<F> {
+    pub(crate) fn new(sleep: Sleep, future: F) -> Self {
+        Self { future, sleep }
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.future.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed(()))),
+        }
+    }
+}
+
+/// What stands for a duration past the end of the clock: thirty years.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -1,0 +1,363 @@
+//! The socket: its endpoints, the bare socket inside it, and its end. Receiving and sending have files of their own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::context::Core;
+use crate::error::{Error, SendError};
+use crate::ffi::{self, EndpointCall, Errno, Timeouts};
+use crate::kind::{Kind, Sub, XSub};
+use crate::multipart::Multipart;
+use crate::readiness::{Direction, WriteOrder};
+use crate::state::{Attachment, State, Wait};
+
+/// A ZeroMQ socket that is awaited: a `Stream` and a `Sink` of [`Multipart`]s, with [`recv`](Self::recv) and
+/// [`send`](Self::send) beside them.
+///
+/// Made by [`AsyncZmqContext::socket`](crate::AsyncZmqContext::socket) or
+/// [`adopt`](crate::AsyncZmqContext::adopt). Every method takes `&self`, and `&AsyncZmqSocket` is a `Stream` and a
+/// `Sink` too, so that one task may receive while another sends. It has one owner, and dropping it closes the socket;
+/// put it into an `Rc` to share it among tasks.
+///
+/// *Cancel safe* in the documentation of its methods means: the future can be dropped at any time before it is ready,
+/// as [`timeout`](crate::AsyncZmqContext::timeout) and `select!` do, and nothing is lost or half done.
+pub struct AsyncZmqSocket<K: Kind> {
+    // In the order in which they must go: the descriptor leaves the loop, then the socket closes, then the context may
+    // end. A descriptor that is closed first has its number given to the next socket.
+    attachment: Attachment,
+    socket: Rc<ffi::Socket>,
+    outbox: Outbox,
+    write_order: WriteOrder,
+    stream_ended: Cell<bool>,
+    /// What the timeouts were before they became 0.
+    timeouts: Timeouts,
+    /// Never read: kept so that the socket is not the last to hold its context, see [`Core`].
+    _core: Rc<Core>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> AsyncZmqSocket<K> {
+    pub(crate) fn new(socket: zmq::Socket, core: &Rc<Core>) -> crate::Result<Self> {
+        let socket = Rc::new(ffi::Socket::new(socket));
+        let adopt = |errno: Errno| errno.error("adopt the socket");
+        let actual = socket.kind().map_err(adopt)?;
+        if let Some(expected) = K::SOCKET_TYPE.filter(|expected| *expected != actual) {
+            return Err(Error::KindMismatch { expected, actual });
+        }
+        let write_order = match actual {
+            zmq::SocketType::ROUTER | zmq::SocketType::XPUB | zmq::SocketType::STREAM => WriteOrder::PerMessage,
+            _ => WriteOrder::Line,
+        };
+        // A call of the user's own through `get_ref` that was meant to wait would block the whole loop.
+        let timeouts = socket.timeouts().map_err(adopt)?;
+        socket.set_timeouts(Timeouts::NONE).map_err(adopt)?;
+        Ok(Self {
+            attachment: State::attach(&socket, core.hub(), write_order)?,
+            socket,
+            outbox: Outbox::default(),
+            write_order,
+            stream_ended: Cell::new(false),
+            timeouts,
+            _core: Rc::clone(core),
+            kind: PhantomData,
+        })
+    }
+
+    /// Accepts connections at `endpoint`, and returns the endpoint really bound: the port for `tcp://127.0.0.1:*`, the
+    /// path for `ipc://*`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Endpoint`] if the text is no endpoint, [`Error::Zmq`] with `EADDRINUSE` or `EADDRNOTAVAIL`,
+    /// [`Error::Os`] where the file system refuses an `ipc://` path.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Rep};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let server = context.socket::<Rep>()?;
+    /// let endpoint = server.bind("tcp://127.0.0.1:*")?;
+    /// assert!(endpoint.starts_with("tcp://127.0.0.1:"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bind(&self, endpoint: &str) -> crate::Result<String> {
+        self.endpoint_call(EndpointCall::Bind, endpoint)?;
+        self.last_endpoint()
+    }
+
+    /// Connects to `endpoint`. libzmq connects in the background, and again whenever the connection breaks.
+    ///
+    /// A `ws://` endpoint with a host name is resolved by the calling thread: the loop stands still for that long.
+    /// `tcp://` names are resolved by libzmq's own threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Endpoint`] if the text is no endpoint. That nobody listens there is no error.
+    pub fn connect(&self, endpoint: &str) -> crate::Result<()> {
+        self.endpoint_call(EndpointCall::Connect, endpoint)
+    }
+
+    /// Stops accepting connections at an endpoint that [`bind`](Self::bind) returned, and closes those it accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Zmq`] with `ENOENT` if it is not bound there.
+    pub fn unbind(&self, endpoint: &str) -> crate::Result<()> {
+        self.endpoint_call(EndpointCall::Unbind, endpoint)
+    }
+
+    /// Ends the connection to an endpoint given to [`connect`](Self::connect). Messages from that peer that were not
+    /// received yet are discarded (libzmq's `zmq_disconnect`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Zmq`] with `ENOENT` if it is not connected there.
+    pub fn disconnect(&self, endpoint: &str) -> crate::Result<()> {
+        self.endpoint_call(EndpointCall::Disconnect, endpoint)
+    }
+
+    /// The endpoint last bound or connected to (`ZMQ_LAST_ENDPOINT`); empty if there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    pub fn last_endpoint(&self) -> crate::Result<String> {
+        let endpoint =
+            self.socket.get_ref().get_last_endpoint().map_err(|error| Errno::from(error).error("read the endpoint"))?;
+        Ok(endpoint.unwrap_or_else(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The bare socket, for its options and whatever else the zmq crate offers.
+    ///
+    /// Anything may be called on it: whoever waits is looked after. Its `send` and `recv` answer `EAGAIN` instead of
+    /// blocking the loop, for `ZMQ_RCVTIMEO` and `ZMQ_SNDTIMEO` are 0 while the socket is here; leave them so.
+    ///
+    /// While the reference is alive and somebody waits, the socket is looked at once in each turn of the loop (a system
+    /// call). So do not keep it for long: it counts as returned when the socket is moved or used by `&mut`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let pull = context.socket::<Pull>()?;
+    /// pull.get_ref().set_rcvhwm(100)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_ref(&self) -> &zmq::Socket {
+        self.state().lend(self.address());
+        self.socket.get_ref()
+    }
+
+    /// Takes the socket out of the loop and gives it back, connections and queued messages with it, and with the
+    /// timeouts that it had before. A message that the Sink still held is dropped: flush first.
+    #[allow(clippy::missing_panics_doc, reason = "only a look holds the socket too, and only while it looks")]
+    pub fn into_inner(self) -> zmq::Socket {
+        let Self { attachment, socket, timeouts, .. } = self;
+        drop(attachment);
+        // It fails after termination only, when no timeout matters any more.
+        let _ = socket.set_timeouts(timeouts);
+        Rc::into_inner(socket).expect("nobody else keeps the socket").into_inner()
+    }
+
+    /// Sets how many messages the socket receives, and how many it sends, in one turn of the loop before the task that
+    /// asks for more is parked until the next turn. The default is 256.
+    ///
+    /// A larger budget spends less time in the loop's own work, a smaller one lets other sources in sooner. It is for all
+    /// tasks on this socket together.
+    pub fn set_budget(&self, budget: NonZeroUsize) {
+        self.state().set_budget(budget);
+    }
+
+    /// Hands over what the Sink still holds, then closes the socket.
+    ///
+    /// The socket's linger decides how long libzmq goes on sending after that.
+    ///
+    /// # Errors
+    ///
+    /// A message that could not be handed over comes back in the [`SendError`]. The socket is closed all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the socket at once; what the Sink held is dropped.
+    pub async fn close(self) -> Result<(), SendError> {
+        poll_fn(|cx| self.poll_outbox(cx))
+            .await
+            .map_err(|error| SendError { message: self.outbox.take().unwrap_or_default(), error })
+    }
+
+    /// Resolves when `ZMQ_EVENTS` shows the direction.
+    pub(crate) fn ready(&self, direction: Direction) -> impl Future<Output = crate::Result<()>> + Unpin {
+        let mut wait = Wait::new(self.state(), direction);
+        poll_fn(move |cx| {
+            let (state, mut place) = (self.state(), wait.place());
+            match state.poll_turn(direction, &mut place, cx) {
+                Poll::Ready(Ok(())) => {}
+                waits_or_ended => return waits_or_ended,
+            }
+            match state.look_for_others(&self.socket, direction) {
+                Ok(true) => {
+                    // It took nothing: whoever is next may find the same.
+                    state.left(direction, &mut place, true);
+                    Poll::Ready(Ok(()))
+                }
+                Ok(false) => {
+                    self.expire_loan();
+                    state.park(direction, &mut place, cx)?;
+                    Poll::Pending
+                }
+                Err(errno) => {
+                    state.left(direction, &mut place, false);
+                    Poll::Ready(Err(state.failed(errno, "read ZMQ_EVENTS")))
+                }
+            }
+        })
+    }
+
+    fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
+        let done = self.socket.endpoint_call(call, endpoint);
+        // Each of these processes commands, also when it fails; and a new pipe never announces its first message.
+        self.state().touched();
+        done
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> &Rc<State> {
+        &self.attachment.state
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> &ffi::Socket {
+        &self.socket
+    }
+
+    #[inline]
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    #[inline]
+    pub(crate) fn write_order(&self) -> WriteOrder {
+        self.write_order
+    }
+
+    pub(crate) fn stream_ended(&self) -> bool {
+        self.stream_ended.get()
+    }
+
+    pub(crate) fn set_stream_ended(&self) {
+        self.stream_ended.set(true);
+    }
+
+    /// Ends the loan of [`get_ref`](Self::get_ref) if the socket has moved since.
+    pub(crate) fn expire_loan(&self) {
+        self.state().returned(self.address());
+    }
+
+    fn address(&self) -> usize {
+        (&raw const *self).addr()
+    }
+}
+
+impl AsyncZmqSocket<Sub> {
+    /// Subscribes to the messages whose first frame begins with `topic`; an empty topic is all of them.
+    ///
+    /// Subscriptions add up, and the same one made twice must be taken back twice (`ZMQ_SUBSCRIBE`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.socket.get_ref().set_subscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("subscribe"))
+    }
+
+    /// Takes a subscription back (`ZMQ_UNSUBSCRIBE`). A message that was already on its way may still be received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.socket.get_ref().set_unsubscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("unsubscribe"))
+    }
+}
+
+impl AsyncZmqSocket<XSub> {
+    /// Sends the subscription message for `topic`: a byte 1, then the topic (RFC 29). libzmq never lets it wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.send_subscription(1, topic.as_ref())
+    }
+
+    /// Sends the unsubscription message for `topic`: a byte 0, then the topic (RFC 29).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.send_subscription(0, topic.as_ref())
+    }
+
+    fn send_subscription(&self, first: u8, topic: &[u8]) -> crate::Result<()> {
+        self.try_send([&[first], topic].concat())?;
+        Ok(())
+    }
+}
+
+impl<K: Kind> fmt::Debug for AsyncZmqSocket<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncZmqSocket")
+            .field("kind", &K::SOCKET_TYPE)
+            .field("state", &self.attachment.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the Sink accepted and libzmq did not take yet, and what libzmq refused.
+///
+/// One message, since a Sink is not ready before it is empty. Only several tasks that were all told "ready" before any
+/// of them sent can make it more, and none of theirs is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    held: RefCell<VecDeque<Multipart>>,
+    refused: RefCell<Option<Multipart>>,
+}
+
+impl Outbox {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.borrow().is_empty()
+    }
+
+    pub(crate) fn push(&self, message: Multipart) {
+        self.held.borrow_mut().push_back(message);
+    }
+
+    pub(crate) fn pop(&self) -> Option<Multipart> {
+        self.held.borrow_mut().pop_front()
+    }
+
+    /// Undoes a [`pop`](Self::pop).
+    pub(crate) fn put_back(&self, message: Multipart) {
+        self.held.borrow_mut().push_front(message);
+    }
+
+    pub(crate) fn refuse(&self, message: Multipart) {
+        self.refused.replace(Some(message));
+    }
+
+    pub(crate) fn take(&self) -> Option<Multipart> {
+        self.refused.take().or_else(|| self.pop())
+    }
+}

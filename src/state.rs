@@ -1,0 +1,388 @@
+//! What a socket, its source and the hub share: who waits on it, what it owes them, and whether it has ended.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use calloop::RegistrationToken;
+
+use crate::error::Error;
+use crate::ffi::{self, Errno};
+use crate::hub::{Debtor, Hub, Look};
+use crate::readiness::{Direction, Events, Place, Readiness, Ticket, Wakes, WriteOrder};
+use crate::source::{Registration, SocketSource, Watched};
+
+/// The state of one socket.
+pub(crate) struct State {
+    /// Held by its owner alone, so that dropping it there closes the socket.
+    socket: Weak<ffi::Socket>,
+    hub: Rc<Hub>,
+    registration: Registration,
+    readiness: RefCell<Readiness>,
+    ended: Cell<Option<Ended>>,
+    /// On the hub's list.
+    owes: Cell<bool>,
+    /// libzmq was called since the last look.
+    touched: Cell<bool>,
+    /// What must be woken at the next turn: what the last look found, and the directions that ran out of budget.
+    due: Cell<Events>,
+    budget: Cell<usize>,
+    /// Messages received and sent in the turn `spent_in`.
+    received: Cell<usize>,
+    sent: Cell<usize>,
+    spent_in: Cell<u64>,
+    /// Where the owner stood when it lent the bare socket out, 0 if it did not: see [`lend`](State::lend).
+    lent_at: Cell<usize>,
+}
+
+/// Why every wait on a socket is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Terminated,
+    LoopGone,
+}
+
+impl Ended {
+    fn error(self) -> Error {
+        match self {
+            Self::Terminated => Error::Terminated,
+            Self::LoopGone => Error::LoopGone,
+        }
+    }
+}
+
+impl State {
+    /// Begins to watch the socket in the loop.
+    pub(crate) fn attach(
+        socket: &Rc<ffi::Socket>,
+        hub: &Rc<Hub>,
+        write_order: WriteOrder,
+    ) -> crate::Result<Attachment> {
+        let fd = socket.fd().map_err(|errno| errno.error("read ZMQ_FD"))?;
+        let state = Rc::new(Self {
+            socket: Rc::downgrade(socket),
+            hub: Rc::clone(hub),
+            registration: Registration::new(fd),
+            readiness: RefCell::new(Readiness::new(write_order)),
+            ended: Cell::new(None),
+            owes: Cell::new(false),
+            touched: Cell::new(false),
+            due: Cell::default(),
+            budget: Cell::new(DEFAULT_BUDGET),
+            received: Cell::default(),
+            sent: Cell::default(),
+            spent_in: Cell::new(0),
+            lent_at: Cell::new(0),
+        });
+        let source = hub.insert(SocketSource::new(Rc::clone(&state) as Rc<dyn Watched>))?;
+        Ok(Attachment { state, source })
+    }
+
+    pub(crate) fn set_budget(&self, budget: NonZeroUsize) {
+        self.budget.set(budget.get());
+    }
+
+    /// Lets this place try, or parks it and answers `Pending`: others come first, or the budget of this turn is used up.
+    #[inline]
+    pub(crate) fn poll_turn(
+        self: &Rc<Self>,
+        direction: Direction,
+        place: &mut Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<crate::Result<()>> {
+        let may_try = self.readiness.borrow().may_try(direction, place);
+        if may_try && self.has_budget(direction) {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(ended) = self.park(direction, place, cx) {
+            return Poll::Ready(Err(ended));
+        }
+        if may_try {
+            // Not woken by itself: calloop's executor would poll it again, up to 1024 times, before anything else.
+            self.retry_next_turn(direction);
+        }
+        Poll::Pending
+    }
+
+    /// Waits at this place, after an attempt said EAGAIN.
+    pub(crate) fn park(
+        self: &Rc<Self>,
+        direction: Direction,
+        place: &mut Place<'_>,
+        cx: &Context<'_>,
+    ) -> crate::Result<()> {
+        if let Some(ended) = self.ended.get() {
+            return Err(ended.error());
+        }
+        self.wake(|readiness| readiness.park(direction, place, cx.waker()));
+        if self.lent_at.get() != 0 {
+            self.owe();
+        }
+        Ok(())
+    }
+
+    /// An operation in this direction succeeded: counts it, gives its place up, and owes those who wait a look.
+    #[inline]
+    pub(crate) fn succeeded(self: &Rc<Self>, direction: Direction, place: &mut Place<'_>) {
+        self.spend(direction);
+        self.left(direction, place, true);
+        self.touched();
+    }
+
+    /// An operation in this direction ended without success, or its future was dropped.
+    pub(crate) fn left(&self, direction: Direction, place: &mut Place<'_>, took_turn: bool) {
+        let ticket = match place {
+            Place::Line(ticket) => ticket.take(),
+            Place::Slot => None,
+        };
+        if let Some(ticket) = ticket {
+            self.wake(|readiness| readiness.leave(direction, ticket, took_turn));
+        }
+    }
+
+    /// libzmq was called and may have swallowed what somebody waits for: a look is owed before the loop sleeps.
+    #[inline]
+    pub(crate) fn touched(self: &Rc<Self>) {
+        if self.readiness.borrow().anyone_waits() {
+            self.touched.set(true);
+            self.owe();
+        }
+    }
+
+    /// A failed receive has processed every command. If a writer waits, looks at once.
+    pub(crate) fn look_for_writers(&self, socket: &ffi::Socket) -> Result<(), Errno> {
+        if self.readiness.borrow().waits(Direction::Write) {
+            let events = socket.events()?;
+            self.wake(|readiness| readiness.ready(events));
+        }
+        Ok(())
+    }
+
+    /// A writer's own look, in the course of its attempt. It calls no other writer: where each waits for its own peer,
+    /// two of them would call each other for ever.
+    pub(crate) fn look_for_readers(&self, socket: &ffi::Socket) -> Result<Events, Errno> {
+        let events = socket.events()?;
+        self.wake(|readiness| readiness.call(Events { writable: false, ..events }));
+        Ok(events)
+    }
+
+    /// A look of somebody who waits for one direction and takes nothing: answers whether it is ready, calls the other.
+    pub(crate) fn look_for_others(&self, socket: &ffi::Socket, own: Direction) -> Result<bool, Errno> {
+        let events = socket.events()?;
+        match own {
+            Direction::Read => {
+                self.wake(|readiness| readiness.call(Events { readable: false, ..readiness.concerns(events) }));
+                Ok(events.readable)
+            }
+            Direction::Write => {
+                self.wake(|readiness| readiness.call(Events { writable: false, ..events }));
+                Ok(events.writable)
+            }
+        }
+    }
+
+    /// Calls somebody who waits in this direction at the next turn of the loop.
+    pub(crate) fn retry_next_turn(self: &Rc<Self>, direction: Direction) {
+        self.due_also(direction);
+        self.owe();
+    }
+
+    /// The error for the caller. The end of the context ends every wait on the socket.
+    #[cold]
+    pub(crate) fn failed(self: &Rc<Self>, errno: Errno, operation: &'static str) -> Error {
+        if errno == Errno::ETERM {
+            self.end(Ended::Terminated);
+        }
+        self.touched();
+        errno.error(operation)
+    }
+
+    /// The bare socket is lent out: until the borrow ends, anything may be called on it at any time.
+    ///
+    /// A shared borrow ends at the latest when its owner moves or is borrowed mutably. So `owner`, the address where
+    /// the owner stands, tells later whether the borrow may still be alive: see [`returned`](Self::returned).
+    pub(crate) fn lend(self: &Rc<Self>, owner: usize) {
+        self.lent_at.set(owner);
+        self.touched();
+    }
+
+    /// The owner stands at `owner` now, or is borrowed mutably (0): a borrow from elsewhere is over.
+    #[inline]
+    pub(crate) fn returned(&self, owner: usize) {
+        if self.lent_at.get() != owner {
+            self.lent_at.set(0);
+        }
+    }
+
+    fn end(&self, ended: Ended) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some(ended));
+        }
+        // After termination libzmq processes no commands: the descriptor would stay readable and the loop spin.
+        self.registration.end();
+        self.wake(Readiness::end);
+    }
+
+    fn owe(self: &Rc<Self>) {
+        if !self.owes.replace(true) {
+            self.hub.owe(Rc::clone(self) as Rc<dyn Debtor>);
+        }
+    }
+
+    fn due_also(&self, direction: Direction) {
+        let mut due = self.due.get();
+        match direction {
+            Direction::Read => due.readable = true,
+            Direction::Write => due.writable = true,
+        }
+        self.due.set(due);
+    }
+
+    #[inline]
+    fn has_budget(&self, direction: Direction) -> bool {
+        self.spent_in.get() != self.hub.turn()
+            || self.spent(direction).get() < self.budget.get()
+            // Without a loop there is nobody to be fair to, and no next turn.
+            || self.hub.is_gone()
+    }
+
+    #[inline]
+    fn spend(&self, direction: Direction) {
+        let turn = self.hub.turn();
+        if self.spent_in.replace(turn) != turn {
+            self.received.set(0);
+            self.sent.set(0);
+        }
+        let spent = self.spent(direction);
+        spent.set(spent.get() + 1);
+    }
+
+    #[inline]
+    fn spent(&self, direction: Direction) -> &Cell<usize> {
+        match direction {
+            Direction::Read => &self.received,
+            Direction::Write => &self.sent,
+        }
+    }
+
+    /// Wakes whom `pick` picks, after the borrow.
+    fn wake(&self, pick: impl FnOnce(&mut Readiness) -> Wakes) {
+        let wakes = pick(&mut self.readiness.borrow_mut());
+        drop(wakes);
+    }
+}
+
+impl Watched for State {
+    fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    fn on_event(&self) {
+        // Read also when nobody waits: it silences the descriptor and lets libzmq reap peers that went away.
+        match self.socket.upgrade().map(|socket| socket.events()) {
+            Some(Ok(events)) => self.wake(|readiness| readiness.ready(events)),
+            Some(Err(_)) => self.end(Ended::Terminated),
+            None => {}
+        }
+    }
+
+    fn on_gone(&self) {
+        self.end(Ended::LoopGone);
+    }
+}
+
+impl Debtor for State {
+    fn look(&self) -> Look {
+        let readiness = self.readiness.borrow();
+        let mut due = self.due.get();
+        let lent = self.lent_at.get() != 0;
+        let unknown =
+            !due.readable && readiness.waits(Direction::Read) || !due.writable && readiness.waits(Direction::Write);
+        if unknown && (lent || self.touched.get()) {
+            let found = match self.socket.upgrade().map(|socket| socket.events()) {
+                Some(Ok(events)) if self.touched.get() => readiness.concerns(events),
+                // Nobody knows whether anything was called. Writers of whom `POLLOUT` tells nothing would be called at
+                // every turn, and each call be a turn.
+                Some(Ok(events)) => readiness.certain(events),
+                // Everyone's next attempt finds out.
+                Some(Err(_)) => Events { readable: true, writable: true },
+                None => Events::default(),
+            };
+            due = Events { readable: due.readable || found.readable, writable: due.writable || found.writable };
+        }
+        if readiness.would_wake(due) {
+            self.due.set(due);
+            return Look::Ready;
+        }
+        self.touched.set(false);
+        self.due.take();
+        if lent && readiness.anyone_waits() {
+            return Look::Watch;
+        }
+        self.owes.set(false);
+        Look::Quiet
+    }
+
+    fn pay(self: Rc<Self>) {
+        self.owes.set(false);
+        self.touched.set(false);
+        let due = self.due.take();
+        self.wake(|readiness| readiness.call(due));
+        if self.lent_at.get() != 0 && self.readiness.borrow().anyone_waits() {
+            self.owe();
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("ended", &self.ended).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// A socket's hold on the loop. Dropped before the socket is closed.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) state: Rc<State>,
+    source: RegistrationToken,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.state.registration.end();
+        // Nobody is waiting: a wait borrows the socket. But the slot of its Stream or Sink may still hold a waker, and
+        // with it a task and that task's executor.
+        let waiters = self.state.readiness.replace(Readiness::new(WriteOrder::Line));
+        drop(waiters);
+        self.state.hub.reap(self.source);
+    }
+}
+
+/// One operation's wait, as a future holds it.
+pub(crate) struct Wait<'a> {
+    state: &'a Rc<State>,
+    direction: Direction,
+    ticket: Option<Ticket>,
+}
+
+impl<'a> Wait<'a> {
+    pub(crate) fn new(state: &'a Rc<State>, direction: Direction) -> Self {
+        Self { state, direction, ticket: None }
+    }
+
+    pub(crate) fn place(&mut self) -> Place<'_> {
+        Place::Line(&mut self.ticket)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let (state, direction) = (self.state, self.direction);
+        state.left(direction, &mut self.place(), false);
+    }
+}
+
+/// Messages in each direction that a socket gives away in one turn of the loop.
+const DEFAULT_BUDGET: usize = 256;
