@@ -1,5 +1,7 @@
 //! What fails, fails at once, with the right error and the message back; and every error says what it should.
 
+#![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
+
 mod support;
 
 use std::error::Error as StdError;

@@ -1,8 +1,10 @@
 //! What several tests need: a loop that is run to a deadline, wakers that count, the process's descriptors.
 
+#![allow(clippy::unwrap_used, reason = "this is a test, helpers included")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary takes what it needs")]
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::mem::replace;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,6 +115,19 @@ pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 /// Polls once, with this waker.
 pub fn poll_with<F: Future + Unpin>(future: &mut F, wakes: &Arc<Wakes>) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
+}
+
+/// Lets the loop turn once.
+pub async fn turn() {
+    let mut polled = false;
+    poll_fn(move |cx| {
+        if replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// What must be ready at once.

@@ -1,0 +1,12 @@
+//! What must not compile, and the words that say why.
+
+#[test]
+fn what_a_kind_cannot_do_does_not_compile() {
+    let cases = trybuild::TestCases::new();
+    // With a case that passes, trybuild builds instead of checking. `socket::<Any>()` fails only then: the message comes
+    // from a constant of the function that is being made for it.
+    cases.pass("tests/compile_fail/what_compiles.rs");
+    for case in ["receive_on_push", "send_on_pull", "stream_of_pub", "sink_of_sub", "create_any", "subscribe_on_pull"] {
+        cases.compile_fail(format!("tests/compile_fail/{case}.rs"));
+    }
+}
