@@ -17,7 +17,7 @@ use calloop::EventLoop;
 use calloop::timer::{TimeoutAction, Timer};
 
 /// Longer than anything here takes on a busy machine, short enough to wait for.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs the loop until the future is ready, and answers its output and the turns that the loop took.
 ///
