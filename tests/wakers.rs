@@ -517,3 +517,25 @@ fn spurious_polls_change_nothing() {
     assert!(poll_once(&mut socket.recv()).is_pending());
     assert!(poll_once(&mut readers[0].0).is_ready());
 }
+
+/// The options of a ROUTER are set through `get_ref`, and the address of the socket is the same ever after.
+#[test]
+fn a_router_whose_bare_socket_was_lent_still_wakes_its_writers() {
+    let (mut event_loop, context) = fixture();
+    let (router, dealer) = (context.socket::<Router>().unwrap(), context.socket::<Dealer>().unwrap());
+    dealer.get_ref().set_identity(b"peer").unwrap();
+    dealer.get_ref().set_rcvhwm(1).unwrap();
+    router.get_ref().set_sndhwm(1).unwrap();
+    router.get_ref().set_router_mandatory(true).unwrap();
+    let endpoint = endpoint();
+    router.bind(&endpoint).unwrap();
+    dealer.connect(&endpoint).unwrap();
+    dealer.try_send("hello").unwrap();
+    assert_eq!(run(&mut event_loop, router.recv()).unwrap(), ["peer", "hello"].into());
+    while router.try_send(["peer", "fill"]).unwrap().is_none() {}
+    let (mut writer, wakes) = (router.send(["peer", "waits"]), Wakes::new());
+    assert!(poll_with(&mut writer, &wakes).is_pending());
+    while dealer.try_recv().unwrap().is_some() {}
+    turn_until(&mut event_loop, &mut (), |()| wakes.count() > 0);
+    assert!(poll_with(&mut writer, &wakes).is_ready());
+}
