@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use calloop::EventLoop;
+use calloop::ping::{PingSource, make_ping};
 use calloop::timer::{TimeoutAction, Timer};
+use calloop::{EventLoop, EventSource, Poll as Poller, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::Pull;
 use calloop_zmq::{AsyncZmqContext, Multipart};
 use futures::future::join;
@@ -325,4 +326,54 @@ fn a_sleep_ends_with_its_loop() {
     assert!(poll_once(&mut context.sleep(HOUR)).is_ready());
     drop(context);
     drop(sleep);
+}
+
+/// A source of somebody else's, which fails: calloop gives up the rest of the batch then, and timers come last in it.
+struct Fails(PingSource);
+
+impl EventSource for Fails {
+    type Event = ();
+    type Metadata = ();
+    type Ret = ();
+    type Error = std::io::Error;
+
+    fn process_events<F>(&mut self, readiness: Readiness, token: Token, callback: F) -> std::io::Result<PostAction>
+    where
+        F: FnMut((), &mut ()),
+    {
+        self.0.process_events(readiness, token, callback).map_err(std::io::Error::other)?;
+        Err(std::io::Error::other("as it should here"))
+    }
+
+    fn register(&mut self, poll: &mut Poller, factory: &mut TokenFactory) -> calloop::Result<()> {
+        self.0.register(poll, factory)
+    }
+
+    fn reregister(&mut self, poll: &mut Poller, factory: &mut TokenFactory) -> calloop::Result<()> {
+        self.0.reregister(poll, factory)
+    }
+
+    fn unregister(&mut self, poll: &mut Poller) -> calloop::Result<()> {
+        self.0.unregister(poll)
+    }
+}
+
+#[test]
+fn sleeps_survive_the_failure_of_another_source() {
+    let (mut event_loop, context) = fixture();
+    let (ping, source) = make_ping().unwrap();
+    event_loop.handle().insert_source(Fails(source), |(), (), ()| ()).unwrap();
+    let (mut sleep, wakes) = (context.sleep(MS), Wakes::new());
+    assert!(poll_with(&mut sleep, &wakes).is_pending());
+    event_loop.dispatch(Some(Duration::ZERO), &mut ()).unwrap();
+    let due = Instant::now() + 2 * MS;
+    while Instant::now() < due {
+        std::hint::spin_loop();
+    }
+    // In one batch with the timer, before it.
+    ping.ping();
+    event_loop.dispatch(Some(Duration::ZERO), &mut ()).unwrap_err();
+    assert_eq!(wakes.count(), 0, "the timer came first, and this test shows nothing");
+    turn_until(&mut event_loop, &mut (), |()| wakes.count() > 0);
+    assert!(poll_once(&mut sleep).is_ready());
 }
