@@ -731,3 +731,26 @@ fn the_loop_outlives_a_context() {
     let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
     run(&mut event_loop, context.sleep(Duration::from_millis(1)));
 }
+
+/// The context of an adopted socket may have no other owner left, and a linger that never ends.
+#[test]
+fn dropping_an_adopted_socket_does_not_block() {
+    let _alone = alone();
+    let (dropped, done) = mpsc::channel();
+    thread::spawn(move || {
+        let (_event_loop, context) = fixture();
+        let other = zmq::Context::new();
+        let socket = other.socket(zmq::PUSH).unwrap();
+        // Longer than the patience below; the default of the zmq crate's sockets is for ever.
+        socket.set_linger(5000).unwrap();
+        // Nobody is there.
+        socket.connect("tcp://127.0.0.1:9").unwrap();
+        socket.send("lingers", 0).unwrap();
+        drop(other);
+        let start = Instant::now();
+        drop(context.adopt::<Push>(socket).unwrap());
+        dropped.send(start.elapsed()).unwrap();
+    });
+    let took = done.recv_timeout(DEADLINE).unwrap();
+    assert!(took < Duration::from_secs(2), "the drop took {took:?}");
+}
