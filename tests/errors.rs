@@ -418,3 +418,18 @@ fn what_waits_in_a_sink_does_not_hide_an_error() {
     assert!(matches!(Pin::new(&mut sink).poll_ready(&mut cx), Poll::Pending), "it holds one message at most");
     assert_eq!(push.take_unsent(), Some("waits for a peer".into()));
 }
+
+/// libzmq takes it; the zmq crate's buffer for the endpoint holds 255 bytes.
+#[test]
+fn a_bind_that_fails_has_not_bound() {
+    let (_event_loop, context) = fixture();
+    let (first, second) = (context.socket::<Pull>().unwrap(), context.socket::<Pull>().unwrap());
+    let endpoint = format!("inproc://{}", "x".repeat(300));
+    match first.bind(&endpoint) {
+        Ok(bound) => assert_eq!(bound, endpoint),
+        Err(error) => {
+            chain(&error);
+            assert!(second.get_ref().bind(&endpoint).is_ok(), "the bind that failed took the endpoint");
+        }
+    }
+}
