@@ -433,3 +433,15 @@ fn a_bind_that_fails_has_not_bound() {
         }
     }
 }
+
+#[test]
+fn an_empty_message_does_not_wait_in_line() {
+    let (_event_loop, context) = fixture();
+    let push = context.socket::<Push>().unwrap();
+    let mut first = push.send("waits for a peer");
+    assert!(poll_once(&mut first).is_pending());
+    assert!(matches!(now(push.send(Multipart::new())).unwrap_err().error, Error::EmptyMessage));
+    drop(first);
+    now((&push).feed("waits for a peer".into())).unwrap();
+    assert!(matches!(push.try_send(Multipart::new()).unwrap_err().error, Error::EmptyMessage));
+}
