@@ -539,3 +539,39 @@ fn a_router_whose_bare_socket_was_lent_still_wakes_its_writers() {
     turn_until(&mut event_loop, &mut (), |()| wakes.count() > 0);
     assert!(poll_with(&mut writer, &wakes).is_ready());
 }
+
+/// The last waker of a task may own it, and with it another wait on the same socket.
+#[test]
+fn dropping_a_waker_may_drop_another_wait() {
+    let (mut event_loop, context) = fixture();
+    let (socket, peer) = pair(&context);
+    let shared = Rc::new(Shared::default());
+    shared.socket.replace(Some(Rc::new(socket)));
+    // A waker that owns a reader, which nobody else knows.
+    let owner = || {
+        let (owned, idle) = (Rc::new(Shared::default()), does(|| ()));
+        owned.socket.replace(shared.socket());
+        owned.push_reader(&idle);
+        does(move || drop(owned.futures.take()))
+    };
+    let socket = shared.socket().unwrap();
+
+    // Its wait is given up.
+    let mut reader = socket.recv();
+    assert!(poll_as(&mut reader, &owner()).is_pending());
+    drop(reader);
+
+    // Its wait goes on in another task.
+    let mut reader = socket.recv();
+    assert!(poll_as(&mut reader, &owner()).is_pending());
+    assert!(poll_once(&mut reader).is_pending());
+    drop(reader);
+
+    // It is woken, in a line and in the slot.
+    let mut reader = socket.recv();
+    assert!(poll_as(&mut reader, &owner()).is_pending());
+    assert!(poll_as(&mut (&*socket).next(), &owner()).is_pending());
+    peer.send("message", 0).unwrap();
+    turns(&mut event_loop);
+    assert!(poll_once(&mut reader).is_ready());
+}
