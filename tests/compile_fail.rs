@@ -10,3 +10,18 @@ fn what_a_kind_cannot_do_does_not_compile() {
         cases.compile_fail(format!("tests/compile_fail/{case}.rs"));
     }
 }
+
+/// What trybuild compares with is written by itself; this is what must be in there.
+#[test]
+fn the_words_say_which_kinds_can() {
+    for (case, words) in [
+        ("receive_on_push", "sockets that receive: Pair, Sub, Req, "),
+        ("send_on_pull", "sockets that send: Pair, Pub, Req, "),
+        ("stream_of_pub", "sockets that receive: Pair, Sub, Req, "),
+        ("sink_of_sub", "sockets that send: Pair, Pub, Req, "),
+        ("create_any", "a socket of kind `Any` is adopted"),
+    ] {
+        let said = std::fs::read_to_string(format!("tests/compile_fail/{case}.stderr")).unwrap();
+        assert!(said.contains(words), "{case}:\n{said}");
+    }
+}
