@@ -1,4 +1,76 @@
-//! ZeroMQ sockets that you `await`, on calloop's event loop.
+//! ZeroMQ sockets that you `await`, on [calloop]'s event loop.
+//!
+//! An [`AsyncZmqSocket`] is a `Stream` and a `Sink` of [`Multipart`] messages, with [`recv`](AsyncZmqSocket::recv) and
+//! [`send`](AsyncZmqSocket::send) beside them. Whoever waits is woken by the loop, on the loop's own thread; there is no
+//! thread of ours and no runtime.
+//!
+//! ```
+//! use calloop::EventLoop;
+//! use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+//! use futures::StreamExt;
+//!
+//! let mut event_loop = EventLoop::<()>::try_new()?;
+//! let (executor, scheduler) = calloop::futures::executor()?;
+//! let signal = event_loop.get_signal();
+//! event_loop.handle().insert_source(executor, move |outcome, (), ()| {
+//!     println!("the task ended: {outcome:?}");
+//!     signal.stop();
+//! })?;
+//!
+//! let context = AsyncZmqContext::new(&event_loop.handle())?; // a ZeroMQ context tied to this loop
+//! let pull = context.socket::<Pull>()?; // the kind is a type: `pull.send(..)` does not compile
+//! let push = context.socket::<Push>()?;
+//! push.connect(&pull.bind("tcp://127.0.0.1:*")?)?; // `bind` returns the endpoint really bound
+//!
+//! scheduler.schedule(async move {
+//!     push.send(["oslo", "12C"]).await?; // one message, two frames
+//!     push.send(["rome", "21C"]).await?;
+//!     let mut reports = pull.take(2); // a socket is a Stream of messages
+//!     while let Some(message) = reports.next().await {
+//!         let [city, weather] = message?.try_into()?;
+//!         println!("{}: {}", city.as_str().unwrap_or("?"), weather.as_str().unwrap_or("?"));
+//!     }
+//!     calloop_zmq::Result::Ok(())
+//! })?;
+//! event_loop.run(None, &mut (), |()| {})?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Questions
+//!
+//! ## Why is my message not on the wire after `send().await`?
+//!
+//! Because libzmq queues. `Ok` says that libzmq owns the message now; its I/O thread writes it out when the connection
+//! stands and the peer keeps up. A closed socket goes on doing so for as long as its linger, which is
+//! [one second](AsyncZmqContext::DEFAULT_LINGER) here unless you set another. Only an answer from the peer tells you that
+//! the peer has it. How much may queue is the high-water mark (`set_sndhwm`, counted in messages); once it is reached,
+//! `send` waits, or libzmq drops the message, depending on the [kind].
+//!
+//! ## Why can't I poll the descriptor myself?
+//!
+//! Because `ZMQ_FD` does not say "a message is here". It says that libzmq has internal commands to process, says it once,
+//! and any call on the socket may use the announcement up, also a send while another task waits to receive. This crate
+//! keeps account of that for all who wait. The socket behind [`get_ref`](AsyncZmqSocket::get_ref) is still yours to call:
+//! it answers `EAGAIN` instead of blocking, and nobody misses a wake-up for it.
+//!
+//! ## What happens when I drop the context?
+//!
+//! Nothing, while a clone of it or one of its sockets is left. After the last of them, libzmq ends the context, and that
+//! waits for messages which still linger. It does so on a thread made for the purpose, so your loop goes on. Nobody waits
+//! for that thread: a program that returns from `main` right then may cut off its last messages.
+//!
+//! ## Which executors work?
+//!
+//! All that poll their tasks on the loop's thread: calloop's own `executor`, `EventLoop::block_on`, or one that you drive
+//! from a callback. The wakers are the ordinary ones. Sockets are not `Send`, so an executor that moves tasks between
+//! threads refuses them at compile time. Whichever you take, the loop has to be dispatched for anything to be woken.
+//!
+//! ## How do I share a socket between tasks?
+//!
+//! Put it into an `Rc`: all methods take `&self`. Any number of tasks may wait in `recv` or `send`, and are served in the
+//! order in which they came. Within one task nothing is needed at all, as `&AsyncZmqSocket` is a `Stream` and a `Sink`
+//! too, one half of a `join!` may send while the other receives. To send from another thread, give it the sender of a
+//! bounded channel, and forward the receiver into the socket on the loop's thread.
 
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
