@@ -1,0 +1,209 @@
+//! Wake-ups that are easily lost, each in the fewest steps that lose it: no chance, no threads.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, clippy just cannot tell")]
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
+
+use std::time::Duration;
+
+use calloop_zmq::kind::{Dealer, Push, Router};
+use calloop_zmq::{AsyncZmqSocket, Multipart};
+use common::{Probe, Rig};
+use futures::task::ArcWake;
+use futures::{FutureExt, SinkExt};
+
+/// A mandatory ROUTER, and bare DEALERs on it whose queues are full.
+fn router_and_full_peers<const N: usize>(
+    rig: &mut Rig,
+    names: [&str; N],
+) -> (Rc<AsyncZmqSocket<Router>>, [zmq::Socket; N]) {
+    let router = rig.socket::<Router>("ROUTER", |raw| {
+        raw.set_router_mandatory(true)?;
+        raw.set_sndhwm(1)
+    });
+    let endpoint = router.bind("inproc://router").unwrap();
+    let peers = names.map(|name| {
+        let peer = rig.context.zmq_context().socket(zmq::DEALER).unwrap();
+        peer.set_identity(name.as_bytes()).unwrap();
+        peer.set_rcvhwm(1).unwrap();
+        peer.connect(&endpoint).unwrap();
+        peer.send("hello", zmq::DONTWAIT).unwrap();
+        assert!(router.try_recv().unwrap().is_some());
+        while router.try_send([name, "fill"]).unwrap().is_none() {}
+        peer
+    });
+    (router, peers)
+}
+
+/// Takes all that is there, and answers how much that was.
+fn drain(peer: &zmq::Socket) -> usize {
+    let mut drained = 0;
+    while peer.recv_multipart(zmq::DONTWAIT).is_ok() {
+        drained += 1;
+    }
+    drained
+}
+
+/// Starts a send that must wait, and turns the loop until it does.
+fn park_send(rig: &mut Rig, router: &Rc<AsyncZmqSocket<Router>>, peer: &'static str) -> Rc<Probe> {
+    let (sender, probe) = (Rc::clone(router), rig.probe(peer));
+    let waiting = Rc::clone(&probe);
+    rig.spawn(async move { probe.wait(sender.send([peer, "parked"])).await.unwrap() });
+    rig.run_until(|| waiting.waits());
+    rig.idle(Duration::from_millis(1));
+    waiting
+}
+
+#[test]
+fn a_router_sender_wakes_when_another_ones_attempt_swallowed_its_room() {
+    let mut rig = Rig::new();
+    let (router, [a, _b]) = router_and_full_peers(&mut rig, ["a", "b"]);
+    let waiting = park_send(&mut rig, &router, "a");
+    assert!(drain(&a) > 0);
+    assert!(rig.fd_readable("ROUTER"), "nothing to swallow");
+    assert!(router.try_send(["b", "full"]).unwrap().is_some());
+    assert!(!rig.fd_readable("ROUTER"), "nothing swallowed");
+    rig.run();
+    assert_eq!(waiting.done(), 1);
+}
+
+#[test]
+fn a_router_sender_wakes_when_a_look_at_pollout_swallowed_its_room() {
+    let mut rig = Rig::new();
+    let (router, [a]) = router_and_full_peers(&mut rig, ["a"]);
+    park_send(&mut rig, &router, "a");
+    assert!(drain(&a) > 0);
+    assert!(rig.fd_readable("ROUTER"), "nothing to swallow");
+    router.writable().now_or_never().unwrap().unwrap();
+    assert!(!rig.fd_readable("ROUTER"), "nothing swallowed");
+    rig.run();
+}
+
+#[test]
+fn a_router_sender_wakes_while_the_bare_socket_is_kept() {
+    let mut rig = Rig::new();
+    let (router, [a]) = router_and_full_peers(&mut rig, ["a"]);
+    let kept = router.get_ref();
+    park_send(&mut rig, &router, "a");
+    // Nobody calls anything on the bare socket: the room is announced, and the look that the loan causes swallows it.
+    assert!(drain(&a) > 0);
+    assert!(rig.fd_readable("ROUTER"), "nothing to swallow");
+    rig.run();
+    kept.get_events().unwrap();
+}
+
+#[test]
+fn a_router_sender_wakes_when_the_kept_bare_socket_swallowed_its_room() {
+    let mut rig = Rig::new();
+    let (router, [a]) = router_and_full_peers(&mut rig, ["a"]);
+    let kept = router.get_ref();
+    park_send(&mut rig, &router, "a");
+    assert!(drain(&a) > 0);
+    assert!(rig.fd_readable("ROUTER"), "nothing to swallow");
+    kept.get_events().unwrap();
+    assert!(!rig.fd_readable("ROUTER"), "nothing swallowed");
+    rig.run();
+}
+
+/// A PUSH that is full, and a Sink's flush that waits for room for the message that it holds.
+fn park_flush(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Push>>, zmq::Socket) {
+    let push = rig.socket::<Push>("PUSH", |raw| raw.set_sndhwm(1));
+    let pull = rig.context.zmq_context().socket(zmq::PULL).unwrap();
+    pull.set_rcvhwm(1).unwrap();
+    pull.connect(&push.bind("inproc://sink").unwrap()).unwrap();
+    while push.try_send("fill").unwrap().is_none() {}
+    let (sink, probe) = (Rc::clone(&push), rig.probe("flush"));
+    let waiting = Rc::clone(&probe);
+    rig.spawn(async move { probe.wait(SinkExt::send(&mut &*sink, Multipart::from("held"))).await.unwrap() });
+    rig.run_until(|| waiting.waits());
+    rig.idle(Duration::from_millis(1));
+    (push, pull)
+}
+
+#[test]
+fn a_flush_ends_when_somebody_else_sent_what_the_sink_held() {
+    let mut rig = Rig::new();
+    let (push, pull) = park_flush(&mut rig);
+    pull.recv_msg(zmq::DONTWAIT).unwrap();
+    assert!(rig.fd_readable("PUSH"));
+    // Hands over what the Sink held, which takes the room; its own message finds none.
+    assert!(push.try_send("too late").unwrap().is_some());
+    assert!(!rig.fd_readable("PUSH"));
+    rig.run();
+}
+
+#[test]
+fn a_flush_ends_when_what_the_sink_held_is_taken_back() {
+    let mut rig = Rig::new();
+    let (push, _pull) = park_flush(&mut rig);
+    assert!(push.take_unsent().is_some());
+    rig.run();
+}
+
+thread_local! {
+    static ON_WAKE: RefCell<Option<Box<dyn FnOnce()>>> = RefCell::default();
+}
+
+/// A waker that runs its task at once, as an executor without a queue does.
+struct Inline;
+
+impl ArcWake for Inline {
+    fn wake_by_ref(_: &Arc<Self>) {
+        if let Some(run) = ON_WAKE.take() {
+            run();
+        }
+    }
+}
+
+/// A waker to ask whether it was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl ArcWake for Flag {
+    fn wake_by_ref(this: &Arc<Self>) {
+        this.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_sender_wakes_when_the_reader_that_it_woke_swallowed_its_room() {
+    let mut rig = Rig::new();
+    let dealer = rig.socket::<Dealer>("DEALER", |raw| raw.set_sndhwm(1));
+    let peer = rig.context.zmq_context().socket(zmq::DEALER).unwrap();
+    peer.set_rcvhwm(1).unwrap();
+    peer.connect(&dealer.bind("inproc://inline").unwrap()).unwrap();
+    while dealer.try_send("fill").unwrap().is_none() {}
+
+    // The reader, by hand: it parks, and when woken receives all there is. By then the peer has made room.
+    let waker = futures::task::waker(Arc::new(Inline));
+    let mut cx = Context::from_waker(&waker);
+    let reader = Rc::clone(&dealer);
+    // Leaked, so that the wait goes on when the waker has run.
+    let reader: &'static AsyncZmqSocket<Dealer> = Box::leak(Box::new(reader));
+    let mut first = reader.recv();
+    assert!(first.poll_unpin(&mut cx).is_pending());
+    peer.send("for the reader", zmq::DONTWAIT).unwrap();
+    let again = waker.clone();
+    ON_WAKE.replace(Some(Box::new(move || {
+        assert!(drain(&peer) > 0);
+        let mut cx = Context::from_waker(&again);
+        assert!(first.poll_unpin(&mut cx).is_ready());
+        let mut second = reader.recv();
+        assert!(second.poll_unpin(&mut cx).is_pending());
+        // The peer stays, and so does the wait.
+        Box::leak(Box::new((peer, second)));
+    })));
+
+    let woken = Arc::new(Flag::default());
+    let waker = futures::task::waker(Arc::clone(&woken));
+    let mut send = dealer.send("parked");
+    assert!(send.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    assert!(ON_WAKE.take().is_none(), "the reader did not run");
+    rig.run_until(|| woken.0.load(Ordering::Relaxed));
+}
