@@ -320,8 +320,8 @@ fn a_split_socket_under_a_full_high_water_mark() {
         peer.connect(&dealer.bind(endpoint).unwrap()).unwrap();
         let probes = [dealer, peer].map(|socket| {
             let (mut sink, mut stream) = socket.split();
-            let (writes, reads) = (rig.probe("writer"), rig.probe("reader"));
-            let (writer, reader) = (Rc::clone(&writes), Rc::clone(&reads));
+            let (out, back) = (rig.probe("writer"), rig.probe("reader"));
+            let (writer, reader) = (Rc::clone(&out), Rc::clone(&back));
             rig.spawn(async move {
                 for n in 0..MESSAGES {
                     writer.wait(sink.send(numbered(n))).await.unwrap();
@@ -332,7 +332,7 @@ fn a_split_socket_under_a_full_high_water_mark() {
                     assert_eq!(number(&reader.wait(stream.next()).await.unwrap().unwrap()[0]), n);
                 }
             });
-            [writes, reads]
+            [out, back]
         });
         rig.run();
         for probe in probes.iter().flatten() {
