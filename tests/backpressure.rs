@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use calloop_zmq::kind::{Push, Router};
+use calloop_zmq::{AsyncZmqSocket, Multipart};
 use common::{Rig, number, numbered};
 use futures::{FutureExt, SinkExt};
 
@@ -35,8 +36,8 @@ fn a_sink_holds_one_message(endpoint: &str, queue: Option<u64>) {
     }
     // Full: nobody can slip a message past libzmq now. The Sink takes one and says no to the next.
     let mut sink = &*push;
-    sink.feed(numbered(taken)).now_or_never().expect("the Sink has room for one").unwrap();
-    assert!(sink.feed(numbered(u64::MAX)).now_or_never().is_none(), "the Sink took two");
+    sink.feed(large(taken)).now_or_never().expect("the Sink has room for one").unwrap();
+    assert!(sink.feed(large(u64::MAX)).now_or_never().is_none(), "the Sink took two");
     assert!(sink.flush().now_or_never().is_none(), "libzmq had room");
 
     let (flusher, probe) = (Rc::clone(&push), rig.probe("flush"));
@@ -75,7 +76,7 @@ fn a_parked_sender_costs_nothing_and_goes_on(endpoint: &str) {
     let waiting = Rc::clone(&probe);
     rig.spawn(async move {
         for n in taken..taken + MORE {
-            probe.wait(sender.send(numbered(n))).await.unwrap();
+            probe.wait(sender.send(large(n))).await.unwrap();
         }
     });
     rig.run_until(|| waiting.waits());
@@ -95,14 +96,10 @@ fn a_parked_sender_costs_nothing_and_goes_on(endpoint: &str) {
 
 /// A PUSH with a high-water mark of 1, its peer that receives nothing by itself, and the number of messages after which
 /// it was full, with everything between the two at rest.
-fn stopped_peer(rig: &mut Rig, endpoint: &str) -> (Rc<calloop_zmq::AsyncZmqSocket<Push>>, zmq::Socket, u64) {
-    let push = rig.socket::<Push>("PUSH", |raw| {
-        raw.set_sndhwm(1)?;
-        raw.set_sndbuf(4096)
-    });
+fn stopped_peer(rig: &mut Rig, endpoint: &str) -> (Rc<AsyncZmqSocket<Push>>, zmq::Socket, u64) {
+    let push = rig.socket::<Push>("PUSH", |raw| raw.set_sndhwm(1));
     let peer = rig.context.zmq_context().socket(zmq::PULL).unwrap();
     peer.set_rcvhwm(1).unwrap();
-    peer.set_rcvbuf(4096).unwrap();
     peer.set_rcvtimeo(i32::try_from(common::STALL.as_millis()).unwrap()).unwrap();
     peer.connect(&push.bind(endpoint).unwrap()).unwrap();
     let (filler, mut taken) = (Rc::clone(&push), 0);
@@ -110,7 +107,7 @@ fn stopped_peer(rig: &mut Rig, endpoint: &str) -> (Rc<calloop_zmq::AsyncZmqSocke
         let context = rig.context.clone();
         async move {
             // Full for a while, and not only for now: tcp has threads and buffers in between.
-            while let Ok(sent) = context.timeout(Duration::from_millis(200), filler.send(numbered(taken))).await {
+            while let Ok(sent) = context.timeout(Duration::from_millis(200), filler.send(large(taken))).await {
                 sent.unwrap();
                 taken += 1;
             }
@@ -118,6 +115,13 @@ fn stopped_peer(rig: &mut Rig, endpoint: &str) -> (Rc<calloop_zmq::AsyncZmqSocke
         }
     });
     (push, peer, taken)
+}
+
+/// Fills the kernel's buffers soon.
+fn large(number: u64) -> Multipart {
+    let mut bytes = vec![0; 256 * 1024];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes.into()
 }
 
 #[test]

@@ -183,3 +183,16 @@ fn an_idle_second_costs_at_most_three_turns() {
     let turns = rig.idle(Duration::from_secs(1));
     assert!(turns <= 3, "{turns} turns");
 }
+
+#[test]
+fn a_message_that_nobody_waits_for_costs_at_most_three_turns() {
+    let mut rig = Rig::new();
+    let pull = rig.socket::<Pull>("PULL", |_| Ok(()));
+    let push = rig.context.zmq_context().socket(zmq::PUSH).unwrap();
+    push.connect(&pull.bind("inproc://nobody").unwrap()).unwrap();
+    rig.idle(Duration::from_millis(10));
+    push.send("unwanted", zmq::DONTWAIT).unwrap();
+    assert!(rig.fd_readable("PULL"), "the message does not announce itself");
+    let turns = rig.idle(Duration::from_millis(300));
+    assert!(turns <= 3, "{turns} turns");
+}

@@ -11,9 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use calloop::timer::{TimeoutAction, Timer};
-use calloop_zmq::AsyncZmqSocket;
-use calloop_zmq::kind::{CanRecv, CanSend, Dealer, Pull, Push, Rep, Req, Router};
+use calloop_zmq::kind::{Any, CanRecv, CanSend, Dealer, Pull, Push, Rep, Req, Router};
+use calloop_zmq::{AsyncZmqSocket, Multipart};
 use common::{Pulse, Rig, Rng, number, numbered};
+use futures::{FutureExt, SinkExt, StreamExt};
 
 const MESSAGES: u64 = 50_000;
 const TCP: &str = "tcp://127.0.0.1:*";
@@ -283,6 +284,192 @@ fn both_directions(raw: &zmq::Socket, id: Option<&[u8]>) {
         } else {
             quiet_since = Instant::now();
         }
+    }
+}
+
+// A failed attempt looks after the other direction at once, and hides that a successful one must do so too. So: sends
+// that succeed, with something else to wait for in between.
+
+#[test]
+fn dealer_that_sends_now_and_then_inproc() {
+    dealer_that_sends_now_and_then("inproc://now-and-then");
+}
+
+#[test]
+fn dealer_that_sends_now_and_then_tcp() {
+    dealer_that_sends_now_and_then(TCP);
+}
+
+fn dealer_that_sends_now_and_then(endpoint: &str) {
+    let mut rig = Rig::new();
+    let dealer = rig.socket::<Dealer>("DEALER", |raw| {
+        raw.set_sndhwm(0)?;
+        raw.set_rcvhwm(2)
+    });
+    let endpoint = dealer.bind(endpoint).unwrap();
+    let peer = peer(&rig, zmq::DEALER, dealer_hwm_2, &endpoint, |raw| {
+        for n in 0..MESSAGES {
+            raw.send(&n.to_le_bytes()[..], 0).unwrap();
+            if n % 16 == 0 {
+                while raw.recv_msg(zmq::DONTWAIT).is_ok() {}
+            }
+        }
+        // Closed any earlier, tcp would drop what is on its way here because of what is on its way there.
+        while raw.recv_msg(0).unwrap().as_str() != Some("done") {}
+    });
+    let (sender, pulse, mut rng) = (Rc::clone(&dealer), rig.pulse(), Rng::new());
+    let sent = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&sent);
+    rig.spawn_aside(async move {
+        loop {
+            sender.send("now").await.unwrap();
+            counter.set(counter.get() + 1);
+            for _ in 0..rng.below(3) {
+                pulse.next().await;
+            }
+            pulse.next().await;
+        }
+    });
+    let probe = rig.probe("receiver");
+    let receiving = Rc::clone(&probe);
+    rig.spawn(async move {
+        for n in 0..MESSAGES {
+            assert_eq!(number(&probe.wait(dealer.recv()).await.unwrap()[0]), n);
+        }
+        dealer.send("done").await.unwrap();
+    });
+    let turns = rig.run();
+    peer.join().unwrap();
+    assert!(sent.get() > 100 && receiving.parked() > MESSAGES / 100, "{} sent", sent.get());
+    assert_turns(&format!("DEALER {endpoint}, sends now and then"), turns, MESSAGES + sent.get(), 2);
+}
+
+// Each single call that can swallow an announcement, with the kernel as the witness that it did.
+
+type Socket = AsyncZmqSocket<Any>;
+/// Called until the announcement is gone.
+type Swallow = fn(&Socket, kind: zmq::SocketType);
+
+const TWO_WAY: [zmq::SocketType; 3] = [zmq::PAIR, zmq::DEALER, zmq::ROUTER];
+
+// Not the calls that announce something themselves, as a bind that succeeds does.
+const CALLS: [(&str, Swallow); 4] = [
+    ("a bare look", |socket, _| assert!(socket.get_ref().get_events().is_ok())),
+    ("a bind that fails", |socket, _| drop(socket.bind("inproc://swallow").unwrap_err())),
+    ("an unbind that fails", |socket, _| drop(socket.unbind("tcp://127.0.0.1:1").unwrap_err())),
+    ("a disconnect that fails", |socket, _| drop(socket.disconnect("tcp://127.0.0.1:1").unwrap_err())),
+];
+
+#[test]
+fn a_reader_wakes_whatever_swallowed_its_message() {
+    let roomy: [(&str, Swallow); 3] = [
+        ("a try that succeeds", |socket, kind| assert!(socket.try_send(to_peer(kind)).unwrap().is_none())),
+        ("a send that succeeds", |socket, kind| socket.send(to_peer(kind)).now_or_never().unwrap().unwrap()),
+        ("a Sink that sends", |mut socket, kind| socket.feed(to_peer(kind)).now_or_never().unwrap().unwrap()),
+    ];
+    let full: [(&str, Swallow); 4] = [
+        ("a try that fails", |socket, kind| assert!(socket.try_send(to_peer(kind)).unwrap().is_some())),
+        ("a send that is cancelled", |socket, kind| assert!(socket.send(to_peer(kind)).now_or_never().is_none())),
+        ("a Sink that has no room", |mut socket, kind| drop(SinkExt::send(&mut socket, to_peer(kind)).now_or_never())),
+        ("a look for room", |socket, _| drop(socket.writable().now_or_never())),
+    ];
+    let cases = (roomy.into_iter().map(|case| (case, 0))).chain(full.into_iter().chain(CALLS).map(|case| (case, 1)));
+    for ((name, swallow), hwm) in cases {
+        for kind in TWO_WAY {
+            println!("{kind:?}, {name}");
+            let mut rig = Rig::new();
+            let (socket, peer) = two_way(&mut rig, kind, hwm);
+            while hwm != 0 && socket.try_send(to_peer(kind)).unwrap().is_none() {}
+            let (receiver, probe) = (Rc::clone(&socket), rig.probe("receiver"));
+            let parked = Rc::clone(&probe);
+            rig.spawn(async move { drop(probe.wait(receiver.recv()).await.unwrap()) });
+            rig.run_until(|| parked.waits());
+            rig.idle(Duration::from_millis(1));
+            peer.send("for the reader", zmq::DONTWAIT).unwrap();
+            swallow_announcement(&rig, &socket, kind, swallow);
+            rig.run();
+        }
+    }
+}
+
+#[test]
+fn a_writer_wakes_whatever_swallowed_its_room() {
+    let with_messages: [(&str, Swallow); 3] = [
+        ("tries that succeed", |socket, _| assert!(socket.try_recv().unwrap().is_some())),
+        ("receives that succeed", |socket, _| drop(socket.recv().now_or_never().unwrap().unwrap())),
+        ("a stream's messages", |mut socket, _| drop(socket.next().now_or_never().unwrap().unwrap().unwrap())),
+    ];
+    let without: [(&str, Swallow); 4] = [
+        ("a try that fails", |socket, _| assert!(socket.try_recv().unwrap().is_none())),
+        ("a receive that is cancelled", |socket, _| assert!(socket.recv().now_or_never().is_none())),
+        ("a stream that has nothing", |mut socket, _| assert!(socket.next().now_or_never().is_none())),
+        ("a look for messages", |socket, _| assert!(socket.readable().now_or_never().is_none())),
+    ];
+    let cases = (with_messages.into_iter().map(|case| (case, 250)))
+        .chain(without.into_iter().chain(CALLS).map(|case| (case, 0)));
+    for ((name, swallow), messages) in cases {
+        for kind in TWO_WAY {
+            println!("{kind:?}, {name}");
+            let mut rig = Rig::new();
+            let (socket, peer) = two_way(&mut rig, kind, 1);
+            while socket.try_send(to_peer(kind)).unwrap().is_none() {}
+            let (sender, probe) = (Rc::clone(&socket), rig.probe("sender"));
+            let parked = Rc::clone(&probe);
+            rig.spawn(async move { probe.wait(sender.send(to_peer(kind))).await.unwrap() });
+            rig.run_until(|| parked.waits());
+            rig.idle(Duration::from_millis(1));
+            for _ in 0..messages {
+                peer.send("queued", zmq::DONTWAIT).unwrap();
+            }
+            rig.idle(Duration::from_millis(1));
+            while peer.recv_msg(zmq::DONTWAIT).is_ok() {}
+            swallow_announcement(&rig, &socket, kind, swallow);
+            rig.run();
+        }
+    }
+}
+
+fn swallow_announcement(rig: &Rig, socket: &Socket, kind: zmq::SocketType, swallow: Swallow) {
+    assert!(rig.fd_readable("socket"), "nothing to swallow");
+    let begin = Instant::now();
+    // A send processes commands once in a millisecond, a receive that succeeds one time in a hundred.
+    while rig.fd_readable("socket") {
+        swallow(socket, kind);
+        assert!(begin.elapsed() < common::STALL, "it swallows nothing");
+    }
+}
+
+/// A socket that sends and receives, and its bare peer. The mark is for what the socket sends.
+fn two_way(rig: &mut Rig, kind: zmq::SocketType, hwm: i32) -> (Rc<Socket>, zmq::Socket) {
+    let socket = rig.adopt::<Any>("socket", kind, |raw| {
+        raw.set_sndhwm(hwm)?;
+        raw.set_rcvhwm(0)?;
+        if kind == zmq::ROUTER { raw.set_router_mandatory(true) } else { Ok(()) }
+    });
+    let peer_kind = if kind == zmq::PAIR { kind } else { zmq::DEALER };
+    let peer = rig.context.zmq_context().socket(peer_kind).unwrap();
+    peer.set_identity(b"peer").unwrap();
+    peer.set_sndhwm(0).unwrap();
+    peer.set_rcvhwm(hwm).unwrap();
+    peer.connect(&socket.bind("inproc://swallow").unwrap()).unwrap();
+    peer.send("hello", zmq::DONTWAIT).unwrap();
+    assert!(socket.try_recv().unwrap().is_some());
+    (socket, peer)
+}
+
+fn to_peer(kind: zmq::SocketType) -> Multipart {
+    if kind == zmq::ROUTER { ["peer", "message"].into() } else { "message".into() }
+}
+
+/// libzmq says EAGAIN from old knowledge for a millisecond. Nobody must wait because of that.
+#[test]
+fn a_send_finds_the_room_that_the_peer_made_just_now() {
+    let mut rig = Rig::new();
+    let (socket, peer) = two_way(&mut rig, zmq::DEALER, 1);
+    for _ in 0..1000 {
+        while socket.try_send(to_peer(zmq::DEALER)).unwrap().is_none() {}
+        while peer.recv_msg(zmq::DONTWAIT).is_ok() {}
+        assert!(socket.try_send(to_peer(zmq::DEALER)).unwrap().is_none());
     }
 }
 

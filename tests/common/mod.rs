@@ -47,18 +47,30 @@ impl Rig {
         self.event_loop.handle()
     }
 
-    /// A socket whose state a diagnosis prints. `setup` gets the bare socket, and the loan of it ends with the call:
-    /// the socket moves into its `Rc` after that.
+    /// A socket whose state a diagnosis prints. `setup` gets the bare socket before it is adopted, so that no loan of
+    /// it makes the loop look at it more often than it would.
     pub(crate) fn socket<K: Kind>(
         &mut self,
         name: &'static str,
         setup: impl FnOnce(&zmq::Socket) -> zmq::Result<()>,
     ) -> Rc<AsyncZmqSocket<K>> {
-        let socket = self.context.socket::<K>().unwrap();
-        setup(socket.get_ref()).unwrap();
+        let kind = K::SOCKET_TYPE.unwrap();
+        self.adopt(name, kind, setup)
+    }
+
+    /// The same for a kind given by value: `Any` takes each.
+    pub(crate) fn adopt<K: Kind>(
+        &mut self,
+        name: &'static str,
+        kind: zmq::SocketType,
+        setup: impl FnOnce(&zmq::Socket) -> zmq::Result<()>,
+    ) -> Rc<AsyncZmqSocket<K>> {
+        let socket = self.context.zmq_context().socket(kind).unwrap();
+        socket.set_linger(0).unwrap();
+        setup(&socket).unwrap();
         // Read here once: later it would be a call on the socket, and these repair what a diagnosis is to show.
-        let fd = socket.get_ref().get_fd().unwrap();
-        let socket = Rc::new(socket);
+        let fd = socket.get_fd().unwrap();
+        let socket = Rc::new(self.context.adopt::<K>(socket).unwrap());
         let watched = Rc::clone(&socket);
         self.sockets.push(WatchedSocket {
             name,
@@ -280,13 +292,13 @@ fn fd_readable(fd: RawFd) -> bool {
     unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
 }
 
-/// A number as a message, and back.
+/// A number as a message, and back from its first bytes.
 pub(crate) fn numbered(number: u64) -> calloop_zmq::Multipart {
     (&number.to_le_bytes()).into()
 }
 
 pub(crate) fn number(frame: &zmq::Message) -> u64 {
-    u64::from_le_bytes(frame[..].try_into().unwrap())
+    u64::from_le_bytes(frame[..8].try_into().unwrap())
 }
 
 struct WatchedSocket {
