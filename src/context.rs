@@ -1,15 +1,17 @@
 //! The context: where sockets come from, tied to one event loop.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::thread;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use calloop::LoopHandle;
+use futures_channel::oneshot;
 
 use crate::error::Elapsed;
-use crate::ffi::Errno;
+use crate::ffi::{self, Errno};
 use crate::hub::Hub;
 use crate::kind::Kind;
 use crate::sleep::{Sleep, Timeout};
@@ -47,12 +49,12 @@ impl AsyncZmqContext {
     ///
     /// As [`new`](Self::new).
     pub fn with_context<D: 'static>(handle: &LoopHandle<'static, D>, context: zmq::Context) -> crate::Result<Self> {
-        Ok(Self { core: Rc::new(Core { hub: Hub::new(handle)?, context: ManuallyDrop::new(context) }) })
+        Ok(Self { core: Rc::new(Core { hub: Hub::new(handle)?, context: Some(context), ended: RefCell::default() }) })
     }
 
     /// The zmq crate's context, to clone and hand to other threads.
     pub fn zmq_context(&self) -> &zmq::Context {
-        &self.core.context
+        self.core.context()
     }
 
     /// Creates a socket of kind `K`.
@@ -68,8 +70,8 @@ impl AsyncZmqContext {
         let kind =
             const { K::SOCKET_TYPE.expect("a socket of kind `Any` is adopted: its type does not say what to create") };
         let failed = |errno: Errno| errno.error("create the socket");
-        let socket = self.core.context.socket(kind).map_err(|error| failed(error.into()))?;
-        let socket = AsyncZmqSocket::new(socket, &self.core)?;
+        let socket = self.core.context().socket(kind).map_err(|error| failed(error.into()))?;
+        let socket = AsyncZmqSocket::new(ffi::Socket::new(socket), &self.core)?;
         let linger = i32::try_from(Self::DEFAULT_LINGER.as_millis()).unwrap_or(i32::MAX);
         socket.raw().set_linger(linger).map_err(failed)?;
         Ok(socket)
@@ -92,7 +94,7 @@ impl AsyncZmqContext {
     /// descriptor to wait on. [`Error::Terminated`](crate::Error::Terminated),
     /// [`Error::Register`](crate::Error::Register).
     pub fn adopt<K: Kind>(&self, socket: zmq::Socket) -> crate::Result<AsyncZmqSocket<K>> {
-        AsyncZmqSocket::new(socket, &self.core)
+        AsyncZmqSocket::new(ffi::Socket::foreign(socket), &self.core)
     }
 
     /// Waits for this long. If the loop goes first, the wait ends early.
@@ -130,6 +132,92 @@ impl AsyncZmqContext {
     ) -> impl Future<Output = Result<F::Output, Elapsed>> + use<F> {
         Timeout::new(Sleep::new(Rc::clone(self.core.hub()), duration), future.into_future())
     }
+
+    /// Ends every wait on the context's sockets: their streams end, [`recv`](AsyncZmqSocket::recv) and
+    /// [`send`](AsyncZmqSocket::send) answer [`Error::Terminated`](crate::Error::Terminated), now and from then on, and
+    /// no more sockets are made.
+    ///
+    /// The sockets stay open until they are dropped, and what libzmq had taken over is still sent. Sockets that other
+    /// threads made from [`zmq_context`](Self::zmq_context) go on: the zmq crate has no call for `zmq_ctx_shutdown`.
+    pub fn shutdown(&self) {
+        self.core.hub.shut_down();
+    }
+
+    /// [Shuts down](Self::shutdown), then waits until libzmq has sent what it still had to send, within each socket's
+    /// linger, and has ended the context.
+    ///
+    /// That comes after all sockets of this context are dropped, and all other clones of it: tasks that end on
+    /// [`Error::Terminated`](crate::Error::Terminated) do that. What holds it up for more than half a second is told by
+    /// [`Terminate::open_sockets`] and, with the feature `tracing`, by a warning. If other threads hold clones of
+    /// [`zmq_context`](Self::zmq_context), libzmq goes on until the last of those is dropped, which is not waited for.
+    ///
+    /// The waiting is done on a thread of its own; the loop goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Zmq`](crate::Error::Zmq) with `EAGAIN` if there is no thread to be had. The context is leaked then.
+    ///
+    /// # Cancel safety
+    ///
+    /// The shutdown is done when the future is made. Dropping the future only stops the waiting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # event_loop.block_on(async {
+    /// let push = context.socket::<Push>()?;
+    /// push.connect("inproc://nobody")?;
+    /// push.send("last words").await?;
+    /// push.close().await?;
+    /// context.terminate().await?;
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn terminate(self) -> Terminate {
+        self.shutdown();
+        let (sender, ended) = oneshot::channel();
+        self.core.ended.borrow_mut().push(sender);
+        let hub = Rc::clone(&self.core.hub);
+        let slow = Sleep::new(Rc::clone(&hub), SLOW);
+        Terminate { ended, hub, slow: Some(slow) }
+    }
+}
+
+/// The end of a context, see [`AsyncZmqContext::terminate`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct Terminate {
+    ended: oneshot::Receiver<()>,
+    hub: Rc<Hub>,
+    /// Runs until the end is late; then that was told.
+    slow: Option<Sleep>,
+}
+
+impl Terminate {
+    /// How many sockets of the context are still open.
+    pub fn open_sockets(&self) -> usize {
+        self.hub.len()
+    }
+}
+
+impl Future for Terminate {
+    type Output = crate::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
+        if let Poll::Ready(ended) = Pin::new(&mut self.ended).poll(cx) {
+            return Poll::Ready(ended.map_err(|_| Errno::EAGAIN.error("end the context")));
+        }
+        if self.slow.as_mut().is_some_and(|slow| Pin::new(slow).poll(cx).is_ready()) {
+            self.slow = None;
+            #[cfg(feature = "tracing")]
+            tracing::warn!(open_sockets = self.open_sockets(), "the ZeroMQ context does not end yet");
+        }
+        Poll::Pending
+    }
 }
 
 impl fmt::Debug for AsyncZmqContext {
@@ -141,20 +229,34 @@ impl fmt::Debug for AsyncZmqContext {
 /// What the context and its sockets keep alive.
 pub(crate) struct Core {
     hub: Rc<Hub>,
-    context: ManuallyDrop<zmq::Context>,
+    /// `None` in its drop only.
+    context: Option<zmq::Context>,
+    /// Told when the context has ended.
+    ended: RefCell<Vec<oneshot::Sender<()>>>,
 }
 
 impl Core {
     pub(crate) fn hub(&self) -> &Rc<Hub> {
         &self.hub
     }
+
+    fn context(&self) -> &zmq::Context {
+        self.context.as_ref().expect("only a drop takes it")
+    }
 }
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // Every socket keeps its core, so this clone outlives theirs; the last one ends the context, and that blocks.
-        // Should there be no thread to be had, the context is leaked: better than a frozen loop.
-        let context = ManuallyDrop::new(zmq::Context::clone(&self.context));
-        let _ = thread::Builder::new().name("zmq-term".into()).spawn(move || drop(ManuallyDrop::into_inner(context)));
+        // Every socket keeps its core, so this clone outlives theirs. The last one ends the context, and that blocks.
+        let ended = self.ended.take();
+        ffi::drop_elsewhere(self.context.take(), move || {
+            for sender in ended {
+                // Nobody may be waiting any more.
+                let _ = sender.send(());
+            }
+        });
     }
 }
+
+/// When the end of a context is called slow.
+const SLOW: Duration = Duration::from_millis(500);

@@ -12,8 +12,9 @@
 
 use std::borrow::Cow;
 use std::ffi::{CString, c_int, c_void};
-use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::{io, thread};
 
 use zmq::Message;
 use zmq_sys::{zmq_errno, zmq_msg_t};
@@ -23,22 +24,36 @@ use crate::readiness::Events;
 
 /// A ZeroMQ socket, with the pointer that libzmq's own calls need.
 pub(crate) struct Socket {
-    /// From `socket`, which owns it. Valid for as long as `self` is: nothing but `into_inner` takes the owner out.
+    /// From `inner`, which owns it. Valid for as long as `self` is: nothing but `into_inner` takes the owner out.
     raw: *mut c_void,
-    socket: zmq::Socket,
+    inner: ManuallyDrop<zmq::Socket>,
+    /// It may be the last to hold its context: closing it then ends that.
+    keeps_context: bool,
 }
 
 impl Socket {
-    pub(crate) fn new(mut socket: zmq::Socket) -> Self {
-        Self { raw: socket.as_mut_ptr(), socket }
+    /// A socket of a context that is kept by somebody else here.
+    pub(crate) fn new(socket: zmq::Socket) -> Self {
+        Self::with(socket, false)
+    }
+
+    /// A socket that may be the last to hold its context.
+    pub(crate) fn foreign(socket: zmq::Socket) -> Self {
+        Self::with(socket, true)
+    }
+
+    fn with(mut socket: zmq::Socket, keeps_context: bool) -> Self {
+        Self { raw: socket.as_mut_ptr(), inner: ManuallyDrop::new(socket), keeps_context }
     }
 
     pub(crate) fn get_ref(&self) -> &zmq::Socket {
-        &self.socket
+        &self.inner
     }
 
     pub(crate) fn into_inner(self) -> zmq::Socket {
-        self.socket
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the socket is taken out once.
+        unsafe { ManuallyDrop::take(&mut this.inner) }
     }
 
     /// Receives one frame without blocking. `frame`'s old content is dropped, also on most errors.
@@ -87,6 +102,14 @@ impl Socket {
         self.set_option(zmq_sys::ZMQ_LINGER, milliseconds)
     }
 
+    /// Makes a call on a REQ as if it had `ZMQ_REQ_RELAXED`. Only for one that does not: libzmq does not tell.
+    pub(crate) fn relaxed(&self, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+        self.set_option(zmq_sys::ZMQ_REQ_RELAXED, 1)?;
+        let done = call();
+        self.set_option(zmq_sys::ZMQ_REQ_RELAXED, 0)?;
+        done
+    }
+
     /// One of libzmq's four calls that take an endpoint.
     pub(crate) fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
         let (operation, function): (_, unsafe extern "C" fn(_, _) -> _) = match call {
@@ -125,6 +148,28 @@ impl Socket {
             zmq_sys::zmq_setsockopt(self.raw, option as c_int, (&raw const value).cast(), size_of::<c_int>())
         })
     }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // SAFETY: the field is not used again; `into_inner`, which takes it too, does not drop `self`.
+        let socket = unsafe { ManuallyDrop::take(&mut self.inner) };
+        if self.keeps_context {
+            drop_elsewhere(socket, || {});
+        }
+    }
+}
+
+/// Drops a value that may end a context, which blocks until libzmq is done with it: on a thread of its own.
+///
+/// `then` runs afterwards. If there is no thread to be had, both are leaked: better than a frozen loop.
+pub(crate) fn drop_elsewhere<T: Send + 'static>(value: T, then: impl FnOnce() + Send + 'static) {
+    let value = ManuallyDrop::new(value);
+    let dropped = thread::Builder::new().name("zmq-close".into()).spawn(move || {
+        drop(ManuallyDrop::into_inner(value));
+        then();
+    });
+    drop(dropped);
 }
 
 /// A second reference to a frame's bytes, not a copy of them (up to 33 bytes libzmq stores inline and does copy).
@@ -172,7 +217,7 @@ pub(crate) struct Errno(c_int);
 
 impl Errno {
     pub(crate) const EAGAIN: Self = Self(zmq_sys::errno::EAGAIN);
-    pub(crate) const EINVAL: Self = Self(zmq_sys::errno::EINVAL);
+    pub(crate) const EFSM: Self = Self(zmq_sys::errno::EFSM);
     pub(crate) const ETERM: Self = Self(zmq_sys::errno::ETERM);
 
     #[cold]

@@ -9,21 +9,31 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::marker::PhantomData;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::{fmt, io};
 
 use calloop::{EventSource, LoopHandle, Poll, PostAction, Readiness, RegistrationToken, Token, TokenFactory};
+use slab::Slab;
 
 use crate::error::Error;
 use crate::source::SocketSource;
 use crate::timer::{TimerSource, Timers};
 
-/// A socket that owes somebody a look.
-pub(crate) trait Debtor {
+/// A socket of the context.
+pub(crate) trait Member {
     /// Looks whether somebody must be woken. Runs before the loop sleeps, and must run no one else's code.
     fn look(&self) -> Look;
     /// Wakes them.
     fn pay(self: Rc<Self>);
+    /// Ends every wait: the context is shut down.
+    fn shut_down(&self);
+}
+
+/// A member's place with the hub, and that of its source in the loop.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    key: usize,
+    source: RegistrationToken,
 }
 
 /// What a look found.
@@ -44,9 +54,12 @@ pub(crate) struct Hub {
     timer: OnceCell<RegistrationToken>,
     /// Counts the turns of the loop: budgets are for one turn.
     turn: Cell<u64>,
-    debtors: RefCell<Vec<Rc<dyn Debtor>>>,
+    members: RefCell<Slab<Weak<dyn Member>>>,
+    /// The members that owe somebody a look.
+    debtors: RefCell<Vec<Rc<dyn Member>>>,
     /// Sources whose socket is gone.
     husks: RefCell<Vec<RegistrationToken>>,
+    shut_down: Cell<bool>,
     gone: Cell<bool>,
 }
 
@@ -59,8 +72,10 @@ impl Hub {
             timers: Rc::clone(&timers),
             timer: OnceCell::new(),
             turn: Cell::new(0),
+            members: RefCell::default(),
             debtors: RefCell::default(),
             husks: RefCell::default(),
+            shut_down: Cell::new(false),
             gone: Cell::new(false),
         });
         let timer = insert(handle, TimerSource::new(timers))?;
@@ -73,20 +88,43 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Inserts the source of a new socket.
-    pub(crate) fn insert(&self, source: SocketSource) -> crate::Result<RegistrationToken> {
-        if self.is_gone() { Err(Error::LoopGone) } else { self.reach.insert(source) }
+    /// Takes a new socket in, and its source into the loop.
+    pub(crate) fn join(&self, member: Weak<dyn Member>, source: SocketSource) -> crate::Result<Membership> {
+        if self.shut_down.get() {
+            return Err(Error::Terminated);
+        }
+        if self.is_gone() {
+            return Err(Error::LoopGone);
+        }
+        let source = self.reach.insert(source)?;
+        Ok(Membership { key: self.members.borrow_mut().insert(member), source })
     }
 
-    /// Lets the source go at the next turn. Called in drops, where the loop may be borrowed.
-    pub(crate) fn reap(&self, husk: RegistrationToken) {
+    /// Lets a socket go, and its source at the next turn. Called in drops, where the loop may be borrowed.
+    pub(crate) fn leave(&self, membership: &Membership) {
+        let left = self.members.borrow_mut().remove(membership.key);
+        drop(left);
         if !self.is_gone() {
-            self.husks.borrow_mut().push(husk);
+            self.husks.borrow_mut().push(membership.source);
         }
     }
 
+    /// Ends every wait on the sockets, and takes in no more.
+    pub(crate) fn shut_down(&self) {
+        self.shut_down.set(true);
+        let members: Vec<_> = self.members.borrow().iter().filter_map(|(_, member)| member.upgrade()).collect();
+        for member in members {
+            member.shut_down();
+        }
+    }
+
+    /// How many sockets are open.
+    pub(crate) fn len(&self) -> usize {
+        self.members.borrow().len()
+    }
+
     /// Has `debtor` looked at before the loop sleeps.
-    pub(crate) fn owe(&self, debtor: Rc<dyn Debtor>) {
+    pub(crate) fn owe(&self, debtor: Rc<dyn Member>) {
         if !self.is_gone() {
             self.debtors.borrow_mut().push(debtor);
         }

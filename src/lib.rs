@@ -83,14 +83,17 @@ pub mod kind;
 mod multipart;
 mod readiness;
 mod recv;
+mod request;
 mod send;
+mod settling;
 mod sleep;
 mod socket;
 mod source;
 mod state;
 mod timer;
+mod transmit;
 
-pub use context::AsyncZmqContext;
+pub use context::{AsyncZmqContext, Terminate};
 pub use error::{Elapsed, EndpointError, Error, FrameCountError, OsError, Result, SendError};
 pub use multipart::{IntoFrame, IntoIter, Multipart};
 pub use socket::AsyncZmqSocket;

@@ -183,6 +183,11 @@ impl Readiness {
         wakes
     }
 
+    /// True if somebody waits to send for whom `POLLOUT` says nothing.
+    pub(crate) fn senders_settle(&self) -> bool {
+        self.calls_everyone(Direction::Write) && self.write.someone_waits()
+    }
+
     fn calls_everyone(&self, direction: Direction) -> bool {
         direction == Direction::Write && self.write_order == WriteOrder::PerMessage
     }

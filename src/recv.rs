@@ -81,6 +81,7 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
     ///
     /// As [`recv`](Self::recv), but never [`Error::LoopGone`].
     pub fn try_recv(&self) -> crate::Result<Option<Multipart>> {
+        self.state().check()?;
         let mut message = Multipart::new();
         match receive(self.raw(), &mut message) {
             Ok(()) => {
@@ -111,7 +112,7 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
     }
 
     #[inline]
-    fn poll_recv(&self, place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<Multipart>> {
+    pub(crate) fn poll_recv(&self, place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<Multipart>> {
         let mut message = Multipart::new();
         self.poll_recv_into(&mut message, place, cx).map_ok(|()| message)
     }

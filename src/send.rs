@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use futures_sink::Sink;
 
 use crate::error::{Error, SendError};
-use crate::ffi::{self, Errno};
+use crate::ffi::Errno;
 use crate::kind::{CanSend, Kind};
 use crate::multipart::Multipart;
-use crate::readiness::{Direction, Place, WriteOrder};
+use crate::readiness::{Direction, Place};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
@@ -92,7 +92,12 @@ impl<K: CanSend> AsyncZmqSocket<K> {
 }
 
 impl<K: Kind> AsyncZmqSocket<K> {
-    fn poll_send(&self, message: &mut Multipart, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+    pub(crate) fn poll_send(
+        &self,
+        message: &mut Multipart,
+        mut place: Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<crate::Result<()>> {
         let state = self.state();
         match state.poll_turn(Direction::Write, &mut place, cx) {
             Poll::Ready(Ok(())) => {}
@@ -121,7 +126,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// An attempt that does not overtake what the Sink accepted before.
     #[inline]
     fn attempt_in_order(&self, message: &mut Multipart) -> crate::Result<bool> {
-        if self.write_order() == WriteOrder::Line && !self.outbox().is_empty() && !self.try_flush()? {
+        self.state().check()?;
+        if !self.transmitter().waits_per_message() && !self.outbox().is_empty() && !self.try_flush()? {
             return Ok(false);
         }
         self.attempt(message)
@@ -130,39 +136,41 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Tries to hand the message over. `false`: there is no room, and it is untouched.
     #[inline]
     fn attempt(&self, message: &mut Multipart) -> crate::Result<bool> {
-        match transmit(self.raw(), message) {
+        self.transmitter().check(message)?;
+        self.state().tried();
+        match self.transmitter().transmit(self.raw(), message) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN) => self.attempt_again(message),
-            Err(errno) => Err(self.refused(errno, message)),
+            Err(errno) => Err(self.state().failed(errno, "send")),
         }
     }
 
     #[cold]
     fn attempt_again(&self, message: &mut Multipart) -> crate::Result<bool> {
         let state = self.state();
+        let failed = |errno| state.failed(errno, "send");
+        let per_message = self.transmitter().waits_per_message();
+        if per_message && state.is_settling() {
+            return Ok(false);
+        }
         for _ in 0..MAX_RETRIES {
-            let events = match state.look_for_readers(self.raw()) {
-                Ok(events) => events,
-                Err(errno) => return Err(self.refused(errno, message)),
-            };
-            if self.write_order() == WriteOrder::Line && !events.writable {
+            let events = state.look_for_readers(self.raw()).map_err(failed)?;
+            if !per_message && !events.writable {
                 return Ok(false);
             }
-            match transmit(self.raw(), message) {
+            match self.transmitter().transmit(self.raw(), message) {
                 Ok(()) => return Ok(true),
-                Err(Errno::EAGAIN) if self.write_order() == WriteOrder::PerMessage => return Ok(false),
+                Err(Errno::EAGAIN) if per_message => {
+                    state.unsettled();
+                    return Ok(false);
+                }
                 Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(self.refused(errno, message)),
+                Err(errno) => return Err(failed(errno)),
             }
         }
         // There is room, and then there is not, again and again: peers come and go. Go on at the next turn.
         state.retry_next_turn(Direction::Write);
         Ok(false)
-    }
-
-    #[cold]
-    fn refused(&self, errno: Errno, message: &Multipart) -> Error {
-        if message.is_empty() { Error::EmptyMessage } else { self.state().failed(errno, "send") }
     }
 
     /// Sends what the Sink holds. `true`: nothing is left.
@@ -257,25 +265,6 @@ impl<K: CanSend> Sink<Multipart> for AsyncZmqSocket<K> {
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
         Pin::new(&mut &*self).poll_close(cx)
     }
-}
-
-/// Hands one whole message over, all frames in one go: nothing may be called on the socket in between. On an error the
-/// message is whole and untouched.
-#[inline]
-fn transmit(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
-    match &mut **message {
-        [frame] => socket.send_frame(frame, false),
-        frames => transmit_frames(socket, frames),
-    }
-}
-
-fn transmit_frames(socket: &ffi::Socket, frames: &mut [zmq::Message]) -> Result<(), Errno> {
-    let Some((last, init)) = frames.split_last_mut() else { return Err(Errno::EINVAL) };
-    for frame in init {
-        // What libzmq gets is a reference to the frame, so that it is still here when a later one fails.
-        socket.send_frame(&mut ffi::share(frame), true)?;
-    }
-    socket.send_frame(last, false)
 }
 
 /// How often an attempt goes on in the face of a `POLLOUT` that does not hold.

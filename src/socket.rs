@@ -16,6 +16,7 @@ use crate::kind::{Kind, Sub, XSub};
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, WriteOrder};
 use crate::state::{Attachment, State, Wait};
+use crate::transmit::Transmitter;
 
 /// A ZeroMQ socket that is awaited: a `Stream` and a `Sink` of [`Multipart`]s, with [`recv`](Self::recv) and
 /// [`send`](Self::send) beside them.
@@ -33,8 +34,10 @@ pub struct AsyncZmqSocket<K: Kind> {
     attachment: Attachment,
     socket: Rc<ffi::Socket>,
     outbox: Outbox,
-    write_order: WriteOrder,
+    transmitter: Transmitter,
     stream_ended: Cell<bool>,
+    /// A REQ waits for the reply to [`request`](AsyncZmqSocket::request).
+    requesting: Cell<bool>,
     /// What the timeouts were before they became 0.
     timeouts: Timeouts,
     /// Never read: kept so that the socket is not the last to hold its context, see [`Core`].
@@ -43,17 +46,15 @@ pub struct AsyncZmqSocket<K: Kind> {
 }
 
 impl<K: Kind> AsyncZmqSocket<K> {
-    pub(crate) fn new(socket: zmq::Socket, core: &Rc<Core>) -> crate::Result<Self> {
-        let socket = Rc::new(ffi::Socket::new(socket));
+    pub(crate) fn new(socket: ffi::Socket, core: &Rc<Core>) -> crate::Result<Self> {
+        let socket = Rc::new(socket);
         let adopt = |errno: Errno| errno.error("adopt the socket");
         let actual = socket.kind().map_err(adopt)?;
         if let Some(expected) = K::SOCKET_TYPE.filter(|expected| *expected != actual) {
             return Err(Error::KindMismatch { expected, actual });
         }
-        let write_order = match actual {
-            zmq::SocketType::ROUTER | zmq::SocketType::XPUB | zmq::SocketType::STREAM => WriteOrder::PerMessage,
-            _ => WriteOrder::Line,
-        };
+        let transmitter = Transmitter::new(actual);
+        let write_order = if transmitter.waits_per_message() { WriteOrder::PerMessage } else { WriteOrder::Line };
         // A call of the user's own through `get_ref` that was meant to wait would block the whole loop.
         let timeouts = socket.timeouts().map_err(adopt)?;
         socket.set_timeouts(Timeouts::NONE).map_err(adopt)?;
@@ -61,8 +62,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
             attachment: State::attach(&socket, core.hub(), write_order)?,
             socket,
             outbox: Outbox::default(),
-            write_order,
+            transmitter,
             stream_ended: Cell::new(false),
+            requesting: Cell::new(false),
             timeouts,
             _core: Rc::clone(core),
             kind: PhantomData,
@@ -224,6 +226,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
+        self.state().check()?;
         let done = self.socket.endpoint_call(call, endpoint);
         // Each of these processes commands, also when it fails; and a new pipe never announces its first message.
         self.state().touched();
@@ -246,8 +249,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     #[inline]
-    pub(crate) fn write_order(&self) -> WriteOrder {
-        self.write_order
+    pub(crate) fn transmitter(&self) -> &Transmitter {
+        &self.transmitter
     }
 
     pub(crate) fn stream_ended(&self) -> bool {
@@ -256,6 +259,10 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     pub(crate) fn set_stream_ended(&self) {
         self.stream_ended.set(true);
+    }
+
+    pub(crate) fn requesting(&self) -> &Cell<bool> {
+        &self.requesting
     }
 
     /// Ends the loan of [`get_ref`](Self::get_ref) if the socket has moved since.

@@ -4,14 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
-
-use calloop::RegistrationToken;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::ffi::{self, Errno};
-use crate::hub::{Debtor, Hub, Look};
+use crate::hub::{Hub, Look, Member, Membership};
 use crate::readiness::{Direction, Events, Place, Readiness, Ticket, Wakes, WriteOrder};
+use crate::settling::{Settling, Verdict};
 use crate::source::{Registration, SocketSource, Watched};
 
 /// The state of one socket.
@@ -35,6 +35,9 @@ pub(crate) struct State {
     spent_in: Cell<u64>,
     /// Where the owner stood when it lent the bare socket out, 0 if it did not: see [`lend`](State::lend).
     lent_at: Cell<usize>,
+    settling: Settling,
+    /// When the loop will be woken to settle.
+    alarm: Cell<Option<Instant>>,
 }
 
 /// Why every wait on a socket is over.
@@ -75,9 +78,12 @@ impl State {
             sent: Cell::default(),
             spent_in: Cell::new(0),
             lent_at: Cell::new(0),
+            settling: Settling::default(),
+            alarm: Cell::new(None),
         });
-        let source = hub.insert(SocketSource::new(Rc::clone(&state) as Rc<dyn Watched>))?;
-        Ok(Attachment { state, source })
+        let member = Rc::downgrade(&state);
+        let membership = hub.join(member, SocketSource::new(Rc::clone(&state) as Rc<dyn Watched>))?;
+        Ok(Attachment { state, membership })
     }
 
     pub(crate) fn set_budget(&self, budget: NonZeroUsize) {
@@ -92,6 +98,9 @@ impl State {
         place: &mut Place<'_>,
         cx: &Context<'_>,
     ) -> Poll<crate::Result<()>> {
+        if let Err(terminated) = self.check() {
+            return Poll::Ready(Err(terminated));
+        }
         let may_try = self.readiness.borrow().may_try(direction, place);
         if may_try && self.has_budget(direction) {
             return Poll::Ready(Ok(()));
@@ -104,6 +113,15 @@ impl State {
             self.retry_next_turn(direction);
         }
         Poll::Pending
+    }
+
+    /// Fails once the context is shut down: libzmq itself may not know of it.
+    #[inline]
+    pub(crate) fn check(&self) -> crate::Result<()> {
+        match self.ended.get() {
+            Some(Ended::Terminated) => Err(Error::Terminated),
+            _ => Ok(()),
+        }
     }
 
     /// Waits at this place, after an attempt said EAGAIN.
@@ -183,6 +201,25 @@ impl State {
         }
     }
 
+    /// A sender makes a try.
+    #[inline]
+    pub(crate) fn tried(&self) {
+        self.settling.tried();
+    }
+
+    /// True if a sender that waits for its peer and failed just now need not look for others.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.in_window(Instant::now())
+    }
+
+    /// A sender that waits for its peer failed, and may have harmed others.
+    pub(crate) fn unsettled(self: &Rc<Self>) {
+        let others_wait = self.readiness.borrow().anyone_waits();
+        if self.settling.failed(others_wait, Instant::now()) {
+            self.owe();
+        }
+    }
+
     /// Calls somebody who waits in this direction at the next turn of the loop.
     pub(crate) fn retry_next_turn(self: &Rc<Self>, direction: Direction) {
         self.due_also(direction);
@@ -227,7 +264,7 @@ impl State {
 
     fn owe(self: &Rc<Self>) {
         if !self.owes.replace(true) {
-            self.hub.owe(Rc::clone(self) as Rc<dyn Debtor>);
+            self.hub.owe(Rc::clone(self) as Rc<dyn Member>);
         }
     }
 
@@ -267,6 +304,27 @@ impl State {
         }
     }
 
+    /// What must be done for senders that wait for their peers, and has the loop woken in time for it.
+    fn settle(&self, readiness: &Readiness, lent: bool) -> Verdict {
+        if !readiness.senders_settle() {
+            return Verdict::Nothing;
+        }
+        let now = Instant::now();
+        if lent {
+            self.settling.lent(now);
+        }
+        let verdict = self.settling.verdict(now);
+        match verdict {
+            Verdict::Wait(at) if self.alarm.get().is_none_or(|alarm| alarm <= now) => {
+                self.alarm.set(Some(at));
+                let timers = self.hub.timers();
+                timers.wait(timers.deadline(at), Waker::noop());
+            }
+            _ => {}
+        }
+        verdict
+    }
+
     /// Wakes whom `pick` picks, after the borrow.
     fn wake(&self, pick: impl FnOnce(&mut Readiness) -> Wakes) {
         let wakes = pick(&mut self.readiness.borrow_mut());
@@ -293,7 +351,7 @@ impl Watched for State {
     }
 }
 
-impl Debtor for State {
+impl Member for State {
     fn look(&self) -> Look {
         let readiness = self.readiness.borrow();
         let mut due = self.due.get();
@@ -312,13 +370,15 @@ impl Debtor for State {
             };
             due = Events { readable: due.readable || found.readable, writable: due.writable || found.writable };
         }
+        let settles = self.settle(&readiness, lent);
+        due.writable |= settles == Verdict::CallSenders;
         if readiness.would_wake(due) {
             self.due.set(due);
             return Look::Ready;
         }
         self.touched.set(false);
         self.due.take();
-        if lent && readiness.anyone_waits() {
+        if lent && readiness.anyone_waits() || settles != Verdict::Nothing {
             return Look::Watch;
         }
         self.owes.set(false);
@@ -329,10 +389,17 @@ impl Debtor for State {
         self.owes.set(false);
         self.touched.set(false);
         let due = self.due.take();
+        if due.writable {
+            self.settling.called(Instant::now());
+        }
         self.wake(|readiness| readiness.call(due));
         if self.lent_at.get() != 0 && self.readiness.borrow().anyone_waits() {
             self.owe();
         }
+    }
+
+    fn shut_down(&self) {
+        self.end(Ended::Terminated);
     }
 }
 
@@ -346,7 +413,7 @@ impl fmt::Debug for State {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) state: Rc<State>,
-    source: RegistrationToken,
+    membership: Membership,
 }
 
 impl Drop for Attachment {
@@ -356,7 +423,7 @@ impl Drop for Attachment {
         // with it a task and that task's executor.
         let waiters = self.state.readiness.replace(Readiness::new(WriteOrder::Line));
         drop(waiters);
-        self.state.hub.reap(self.source);
+        self.state.hub.leave(&self.membership);
     }
 }
 
