@@ -320,3 +320,206 @@ impl Line {
         waker
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A waiter in the line, and how often it was woken.
+    struct Waiter {
+        ticket: Option<Ticket>,
+        count: Arc<Count>,
+        waker: Waker,
+    }
+
+    impl Waiter {
+        fn new() -> Self {
+            let count = Arc::new(Count::default());
+            Self { ticket: None, waker: Arc::clone(&count).into(), count }
+        }
+
+        fn parked(readiness: &mut Readiness, direction: Direction) -> Self {
+            let mut waiter = Self::new();
+            waiter.park(readiness, direction);
+            waiter
+        }
+
+        fn park(&mut self, readiness: &mut Readiness, direction: Direction) {
+            drop(readiness.park(direction, &mut Place::Line(&mut self.ticket), &self.waker));
+        }
+
+        fn may_try(&mut self, readiness: &Readiness, direction: Direction) -> bool {
+            readiness.may_try(direction, &Place::Line(&mut self.ticket))
+        }
+
+        fn leave(&mut self, readiness: &mut Readiness, direction: Direction, took_turn: bool) {
+            drop(readiness.leave(direction, self.ticket.take().unwrap(), took_turn));
+        }
+
+        fn wakes(&self) -> usize {
+            self.count.0.load(Ordering::Relaxed)
+        }
+    }
+
+    const READ: Direction = Direction::Read;
+    const WRITE: Direction = Direction::Write;
+    const IN: Events = Events { readable: true, writable: false };
+    const OUT: Events = Events { readable: false, writable: true };
+    const NOTHING: Events = Events { readable: false, writable: false };
+
+    fn line() -> Readiness {
+        Readiness::new(WriteOrder::Line)
+    }
+
+    #[test]
+    fn one_is_called_per_readiness_and_the_first_come_is_the_first() {
+        let mut readiness = line();
+        let waiters: Vec<Waiter> = (0..3).map(|_| Waiter::parked(&mut readiness, READ)).collect();
+        drop(readiness.ready(IN));
+        drop(readiness.ready(IN));
+        assert_eq!(waiters.iter().map(Waiter::wakes).collect::<Vec<_>>(), [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_newcomer_overtakes_nobody() {
+        let mut readiness = line();
+        assert!(Waiter::new().may_try(&readiness, READ));
+        let mut first = Waiter::parked(&mut readiness, READ);
+        assert!(!Waiter::new().may_try(&readiness, READ));
+        assert!(first.may_try(&readiness, READ), "the head may look for itself");
+        drop(readiness.ready(IN));
+        assert!(!Waiter::new().may_try(&readiness, READ), "called, and still first");
+        first.leave(&mut readiness, READ, true);
+        assert!(Waiter::new().may_try(&readiness, READ));
+    }
+
+    #[test]
+    fn who_took_a_message_calls_the_next() {
+        let mut readiness = line();
+        let mut waiters: Vec<Waiter> = (0..1000).map(|_| Waiter::parked(&mut readiness, READ)).collect();
+        drop(readiness.ready(IN));
+        for served in 0..1000 {
+            assert!(waiters[served].may_try(&readiness, READ));
+            waiters[served].leave(&mut readiness, READ, true);
+            assert_eq!(waiters.iter().map(Waiter::wakes).sum::<usize>(), (served + 2).min(1000));
+        }
+        assert!(!readiness.anyone_waits() && readiness.read.line.entries.is_empty());
+    }
+
+    #[test]
+    fn who_is_cancelled_after_being_called_passes_it_on() {
+        let mut readiness = line();
+        let [mut first, second] = [(); 2].map(|()| Waiter::parked(&mut readiness, READ));
+        drop(readiness.ready(IN));
+        first.leave(&mut readiness, READ, false);
+        assert_eq!(second.wakes(), 1);
+    }
+
+    #[test]
+    fn who_is_cancelled_before_being_called_leaves_nothing_behind() {
+        let mut readiness = line();
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Waiter::parked(&mut readiness, READ));
+        second.leave(&mut readiness, READ, false);
+        assert_eq!(Arc::strong_count(&second.count), 2, "the waiter's own waker, and no other");
+        drop(readiness.ready(IN));
+        first.leave(&mut readiness, READ, true);
+        assert_eq!((second.wakes(), third.wakes()), (0, 1));
+        third.leave(&mut readiness, READ, true);
+        assert!(readiness.read.line.entries.is_empty() && readiness.read.line.waiting == 0);
+    }
+
+    #[test]
+    fn a_called_one_that_finds_nothing_keeps_its_place() {
+        let mut readiness = line();
+        let [mut first, second] = [(); 2].map(|()| Waiter::parked(&mut readiness, READ));
+        drop(readiness.ready(IN));
+        first.park(&mut readiness, READ);
+        drop(readiness.ready(IN));
+        assert_eq!((first.wakes(), second.wakes()), (2, 0));
+    }
+
+    #[test]
+    fn each_direction_is_called_by_its_own_event() {
+        let mut readiness = line();
+        let (reader, writer) = (Waiter::parked(&mut readiness, READ), Waiter::parked(&mut readiness, WRITE));
+        drop(readiness.ready(NOTHING));
+        assert_eq!((reader.wakes(), writer.wakes()), (0, 0));
+        drop(readiness.ready(OUT));
+        assert_eq!((reader.wakes(), writer.wakes()), (0, 1));
+        drop(readiness.ready(IN));
+        assert_eq!((reader.wakes(), writer.wakes()), (1, 1));
+    }
+
+    #[test]
+    fn writers_that_wait_for_their_peers_are_all_called_by_any_event() {
+        let mut readiness = Readiness::new(WriteOrder::PerMessage);
+        let writers = [(); 2].map(|()| Waiter::parked(&mut readiness, WRITE));
+        assert!(Waiter::new().may_try(&readiness, WRITE), "a newcomer's peer may have room");
+        assert!(!readiness.would_wake(readiness.certain(OUT)), "POLLOUT says nothing");
+        drop(readiness.ready(NOTHING));
+        assert_eq!(writers.each_ref().map(Waiter::wakes), [1, 1]);
+    }
+
+    #[test]
+    fn the_slot_is_called_along_with_the_line_and_holds_nobody_up() {
+        let mut readiness = line();
+        let stream = Waiter::new();
+        drop(readiness.park(READ, &mut Place::Slot, &stream.waker));
+        assert!(Waiter::new().may_try(&readiness, READ));
+        let future = Waiter::parked(&mut readiness, READ);
+        drop(readiness.ready(IN));
+        assert_eq!((stream.wakes(), future.wakes()), (1, 1));
+    }
+
+    #[test]
+    fn a_replaced_waker_is_woken_and_the_same_one_is_kept() {
+        let mut readiness = line();
+        let (old, new) = (Waiter::new(), Waiter::new());
+        drop(readiness.park(READ, &mut Place::Slot, &old.waker));
+        drop(readiness.park(READ, &mut Place::Slot, &old.waker));
+        assert_eq!(old.wakes(), 0);
+        drop(readiness.park(READ, &mut Place::Slot, &new.waker));
+        assert_eq!((old.wakes(), new.wakes()), (1, 0));
+        drop(readiness.ready(IN));
+        assert_eq!((old.wakes(), new.wakes()), (1, 1));
+    }
+
+    #[test]
+    fn the_end_calls_everyone_once() {
+        let mut readiness = line();
+        let stream = Waiter::new();
+        drop(readiness.park(WRITE, &mut Place::Slot, &stream.waker));
+        let waiters = [READ, READ, WRITE, WRITE].map(|direction| Waiter::parked(&mut readiness, direction));
+        drop(readiness.end());
+        drop(readiness.end());
+        assert_eq!(waiters.each_ref().map(Waiter::wakes), [1; 4]);
+        assert_eq!(stream.wakes(), 1);
+        assert!(!readiness.anyone_waits());
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_not_keep_the_others_from_being_woken() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("as the test wants it");
+            }
+        }
+        let (before, after) = (Waiter::new(), Waiter::new());
+        drop(Wakes::from_iter([before.waker.clone(), Arc::new(Panics).into(), after.waker.clone()]));
+        assert_eq!((before.wakes(), after.wakes()), (1, 1));
+    }
+}

@@ -282,7 +282,7 @@ mod tests {
     fn a_request_starts_again_and_gets_its_reply() {
         for relaxed in [false, true] {
             let play = |check: &dyn Fn(&Scene)| {
-                play(SocketType::REQ, SocketType::REP, relaxed, &["one", "two", "three"], check)
+                play(SocketType::REQ, SocketType::REP, relaxed, &["one", "two", "three"], check);
             };
             play(&|scene| {
                 for _ in 0..2 {
