@@ -73,7 +73,7 @@
 //! bounded channel, and forward the receiver into the socket on the loop's thread.
 
 #![deny(unsafe_code)]
-#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used))]
 
 mod context;
 mod error;

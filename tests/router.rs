@@ -188,7 +188,7 @@ fn a_publisher_that_must_not_drop_waits_for_its_subscriber() {
         raw.set_sndhwm(1).unwrap();
         let on: i32 = 1;
         // SAFETY: a live socket, and an int that outlives the call.
-        let set = unsafe {
+        let status = unsafe {
             zmq_sys::zmq_setsockopt(
                 raw.as_mut_ptr(),
                 i32::try_from(zmq_sys::ZMQ_XPUB_NODROP).unwrap(),
@@ -196,7 +196,7 @@ fn a_publisher_that_must_not_drop_waits_for_its_subscriber() {
                 size_of::<i32>(),
             )
         };
-        assert_eq!(set, 0);
+        assert_eq!(status, 0);
         let publisher = context.adopt::<XPub>(raw).unwrap();
         publisher.bind("inproc://nodrop").unwrap();
         let subscriber = context.socket::<Sub>().unwrap();
