@@ -39,6 +39,15 @@ pub(crate) struct Events {
     pub(crate) writable: bool,
 }
 
+impl Events {
+    pub(crate) fn has(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.readable,
+            Direction::Write => self.writable,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -157,6 +166,11 @@ impl Readiness {
         wakes
     }
 
+    /// The Sink holds nothing any more: calls who waits for that, room or no room.
+    pub(crate) fn flushed(&mut self) -> Wakes {
+        self.write.slot.take().into_iter().collect()
+    }
+
     /// True if [`call`](Self::call) would wake somebody.
     pub(crate) fn would_wake(&self, directions: Events) -> bool {
         directions.readable && self.read.someone_waits() || directions.writable && self.write.someone_waits()
@@ -181,6 +195,11 @@ impl Readiness {
             waiters.line.call_all(&mut wakes);
         }
         wakes
+    }
+
+    /// True if somebody waits of whom a read of `ZMQ_EVENTS` can tell whether it is ready.
+    pub(crate) fn looking_helps(&self) -> bool {
+        self.read.someone_waits() || self.write.someone_waits() && !self.calls_everyone(Direction::Write)
     }
 
     /// True if somebody waits to send for whom `POLLOUT` says nothing.
@@ -211,6 +230,12 @@ impl Readiness {
 #[must_use = "bind it, so that it wakes after the borrow it came from has ended"]
 #[derive(Debug, Default)]
 pub(crate) struct Wakes(SmallVec<[Waker; 2]>);
+
+impl Wakes {
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+}
 
 impl FromIterator<Waker> for Wakes {
     fn from_iter<I: IntoIterator<Item = Waker>>(wakers: I) -> Self {

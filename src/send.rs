@@ -14,7 +14,7 @@ use crate::error::{Error, SendError};
 use crate::ffi::Errno;
 use crate::kind::{CanSend, Kind};
 use crate::multipart::Multipart;
-use crate::readiness::{Direction, Place};
+use crate::readiness::{Direction, Place, Wakes};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
@@ -57,7 +57,8 @@ impl<K: CanSend> AsyncZmqSocket<K> {
     /// As [`send`](Self::send), but never [`Error::LoopGone`].
     pub fn try_send(&self, message: impl Into<Multipart>) -> Result<Option<Multipart>, SendError> {
         let mut message = message.into();
-        match self.attempt_in_order(&mut message) {
+        let mut others = Wakes::default();
+        match self.attempt_in_order(&mut message, &mut others) {
             Ok(true) => {
                 self.state().succeeded(Direction::Write, &mut Place::Slot);
                 Ok(None)
@@ -69,7 +70,8 @@ impl<K: CanSend> AsyncZmqSocket<K> {
 
     /// Waits until libzmq says that a message can be sent (`POLLOUT`).
     ///
-    /// A ROUTER, STREAM, PUB, XPUB or XSUB says so always, and the next message may still have to wait for its peer.
+    /// Where having room depends on the peer that a message is for (ROUTER, STREAM, XPUB) there is nothing to say
+    /// before there is a message: this is ready at once, and the next message may still have to wait.
     ///
     /// # Errors
     ///
@@ -87,7 +89,9 @@ impl<K: CanSend> AsyncZmqSocket<K> {
     ///
     /// A Sink's errors cannot carry the message. It is kept here until the next one is refused.
     pub fn take_unsent(&self) -> Option<Multipart> {
-        self.outbox().take()
+        let unsent = self.outbox().take();
+        self.state().flushed();
+        unsent
     }
 }
 
@@ -103,7 +107,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
             Poll::Ready(Ok(())) => {}
             waits_or_ended => return waits_or_ended,
         }
-        match self.attempt_in_order(message) {
+        let mut others = Wakes::default();
+        match self.attempt_in_order(message, &mut others) {
             Ok(true) => {
                 state.succeeded(Direction::Write, &mut place);
                 Poll::Ready(Ok(()))
@@ -116,6 +121,15 @@ impl<K: Kind> AsyncZmqSocket<K> {
         }
     }
 
+    pub(crate) fn poll_outbox(&self, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        let mut others = Wakes::default();
+        match self.try_flush(&mut others) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => self.park_writer(Place::Slot, cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
     #[cold]
     fn park_writer(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
         self.expire_loan();
@@ -124,29 +138,52 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// An attempt that does not overtake what the Sink accepted before.
+    ///
+    /// `others` are whom it found that must be woken: to be dropped after this operation has parked, or has no need to.
     #[inline]
-    fn attempt_in_order(&self, message: &mut Multipart) -> crate::Result<bool> {
+    fn attempt_in_order(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
         self.state().check()?;
-        if !self.transmitter().waits_per_message() && !self.outbox().is_empty() && !self.try_flush()? {
+        if !self.transmitter().waits_per_message() && !self.outbox().is_empty() && !self.try_flush(others)? {
             return Ok(false);
         }
-        self.attempt(message)
+        self.attempt(message, others)
+    }
+
+    /// Sends what the Sink holds. `true`: nothing is left.
+    fn try_flush(&self, others: &mut Wakes) -> crate::Result<bool> {
+        self.state().check()?;
+        while let Some(mut message) = self.outbox().pop() {
+            match self.attempt(&mut message, others) {
+                Ok(true) => self.state().succeeded(Direction::Write, &mut Place::Slot),
+                Ok(false) => {
+                    self.outbox().put_back(message);
+                    return Ok(false);
+                }
+                Err(error) => {
+                    self.outbox().refuse(message);
+                    self.state().flushed();
+                    return Err(error);
+                }
+            }
+        }
+        self.state().flushed();
+        Ok(true)
     }
 
     /// Tries to hand the message over. `false`: there is no room, and it is untouched.
     #[inline]
-    fn attempt(&self, message: &mut Multipart) -> crate::Result<bool> {
+    fn attempt(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
         self.transmitter().check(message)?;
         self.state().tried();
         match self.transmitter().transmit(self.raw(), message) {
             Ok(()) => Ok(true),
-            Err(Errno::EAGAIN) => self.attempt_again(message),
+            Err(Errno::EAGAIN) => self.attempt_again(message, others),
             Err(errno) => Err(self.state().failed(errno, "send")),
         }
     }
 
     #[cold]
-    fn attempt_again(&self, message: &mut Multipart) -> crate::Result<bool> {
+    fn attempt_again(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
         let state = self.state();
         let failed = |errno| state.failed(errno, "send");
         let per_message = self.transmitter().waits_per_message();
@@ -154,7 +191,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
             return Ok(false);
         }
         for _ in 0..MAX_RETRIES {
-            let events = state.look_for_readers(self.raw()).map_err(failed)?;
+            let (events, found) = state.look_for_others(self.raw(), Direction::Write).map_err(failed)?;
+            others.append(found);
             if !per_message && !events.writable {
                 return Ok(false);
             }
@@ -171,32 +209,6 @@ impl<K: Kind> AsyncZmqSocket<K> {
         // There is room, and then there is not, again and again: peers come and go. Go on at the next turn.
         state.retry_next_turn(Direction::Write);
         Ok(false)
-    }
-
-    /// Sends what the Sink holds. `true`: nothing is left.
-    fn try_flush(&self) -> crate::Result<bool> {
-        while let Some(mut message) = self.outbox().pop() {
-            match self.attempt(&mut message) {
-                Ok(true) => self.state().succeeded(Direction::Write, &mut Place::Slot),
-                Ok(false) => {
-                    self.outbox().put_back(message);
-                    return Ok(false);
-                }
-                Err(error) => {
-                    self.outbox().refuse(message);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    pub(crate) fn poll_outbox(&self, cx: &Context<'_>) -> Poll<crate::Result<()>> {
-        match self.try_flush() {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) => self.park_writer(Place::Slot, cx),
-            Err(error) => Poll::Ready(Err(error)),
-        }
     }
 }
 
@@ -218,7 +230,8 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
 
     #[inline]
     fn start_send(self: Pin<&mut Self>, mut message: Multipart) -> crate::Result<()> {
-        match self.attempt_in_order(&mut message) {
+        let mut others = Wakes::default();
+        match self.attempt_in_order(&mut message, &mut others) {
             Ok(true) => {
                 self.state().succeeded(Direction::Write, &mut Place::Slot);
                 Ok(())

@@ -58,12 +58,17 @@ impl Settling {
             _ if others_wait => self.come_back(now + QUIET),
             _ => {}
         }
+        self.is_due()
+    }
+
+    /// True if somebody has to come back.
+    pub(crate) fn is_due(&self) -> bool {
         matches!(self.phase.get(), Phase::Due { .. })
     }
 
     /// Libzmq may be called behind our back: come back now and then.
     pub(crate) fn lent(&self, now: Instant) {
-        if !matches!(self.phase.get(), Phase::Due { .. }) {
+        if !self.is_due() {
             self.come_back(now + WHILE_LENT);
         }
     }

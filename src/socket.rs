@@ -206,15 +206,21 @@ impl<K: Kind> AsyncZmqSocket<K> {
                 Poll::Ready(Ok(())) => {}
                 waits_or_ended => return waits_or_ended,
             }
+            if direction == Direction::Write && self.transmitter.waits_per_message() {
+                state.left(direction, &mut place, true);
+                return Poll::Ready(Ok(()));
+            }
             match state.look_for_others(&self.socket, direction) {
-                Ok(true) => {
+                Ok((events, others)) if events.has(direction) => {
+                    drop(others);
                     // It took nothing: whoever is next may find the same.
                     state.left(direction, &mut place, true);
                     Poll::Ready(Ok(()))
                 }
-                Ok(false) => {
+                Ok((_, others)) => {
                     self.expire_loan();
                     state.park(direction, &mut place, cx)?;
+                    drop(others);
                     Poll::Pending
                 }
                 Err(errno) => {

@@ -178,27 +178,24 @@ impl State {
         Ok(())
     }
 
-    /// A writer's own look, in the course of its attempt. It calls no other writer: where each waits for its own peer,
-    /// two of them would call each other for ever.
-    pub(crate) fn look_for_readers(&self, socket: &ffi::Socket) -> Result<Events, Errno> {
+    /// A look in the course of an operation in this direction: what it found, and who must be woken in the other one.
+    ///
+    /// They are for the caller to wake when it has parked itself, or has no need to: a waker may run code that swallows
+    /// what the caller would wait for. No one in the same direction is called: where each waits for its own peer, two
+    /// of them would call each other for ever.
+    pub(crate) fn look_for_others(&self, socket: &ffi::Socket, own: Direction) -> Result<(Events, Wakes), Errno> {
         let events = socket.events()?;
-        self.wake(|readiness| readiness.call(Events { writable: false, ..events }));
-        Ok(events)
+        let mut readiness = self.readiness.borrow_mut();
+        let others = match own {
+            Direction::Read => Events { readable: false, ..readiness.concerns(events) },
+            Direction::Write => Events { writable: false, ..events },
+        };
+        Ok((events, readiness.call(others)))
     }
 
-    /// A look of somebody who waits for one direction and takes nothing: answers whether it is ready, calls the other.
-    pub(crate) fn look_for_others(&self, socket: &ffi::Socket, own: Direction) -> Result<bool, Errno> {
-        let events = socket.events()?;
-        match own {
-            Direction::Read => {
-                self.wake(|readiness| readiness.call(Events { readable: false, ..readiness.concerns(events) }));
-                Ok(events.readable)
-            }
-            Direction::Write => {
-                self.wake(|readiness| readiness.call(Events { writable: false, ..events }));
-                Ok(events.writable)
-            }
-        }
+    /// What the Sink held is gone: sent by somebody else, refused, or taken back.
+    pub(crate) fn flushed(&self) {
+        self.wake(Readiness::flushed);
     }
 
     /// A sender makes a try.
@@ -356,11 +353,12 @@ impl Member for State {
         let readiness = self.readiness.borrow();
         let mut due = self.due.get();
         let lent = self.lent_at.get() != 0;
+        let touched = self.touched.take();
         let unknown =
             !due.readable && readiness.waits(Direction::Read) || !due.writable && readiness.waits(Direction::Write);
-        if unknown && (lent || self.touched.get()) {
+        if unknown && (touched || lent && readiness.looking_helps()) {
             let found = match self.socket.upgrade().map(|socket| socket.events()) {
-                Some(Ok(events)) if self.touched.get() => readiness.concerns(events),
+                Some(Ok(events)) if touched => readiness.concerns(events),
                 // Nobody knows whether anything was called. Writers of whom `POLLOUT` tells nothing would be called at
                 // every turn, and each call be a turn.
                 Some(Ok(events)) => readiness.certain(events),
@@ -376,7 +374,6 @@ impl Member for State {
             self.due.set(due);
             return Look::Ready;
         }
-        self.touched.set(false);
         self.due.take();
         if lent && readiness.anyone_waits() || settles != Verdict::Nothing {
             return Look::Watch;
@@ -387,13 +384,14 @@ impl Member for State {
 
     fn pay(self: Rc<Self>) {
         self.owes.set(false);
-        self.touched.set(false);
         let due = self.due.take();
         if due.writable {
             self.settling.called(Instant::now());
         }
         self.wake(|readiness| readiness.call(due));
-        if self.lent_at.get() != 0 && self.readiness.borrow().anyone_waits() {
+        // It may have been touched since the look, by a source whose event came first.
+        let must_look = self.touched.get() || self.lent_at.get() != 0 || self.settling.is_due();
+        if must_look && self.readiness.borrow().anyone_waits() {
             self.owe();
         }
     }

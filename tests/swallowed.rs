@@ -74,14 +74,13 @@ fn a_router_sender_wakes_when_another_ones_attempt_swallowed_its_room() {
 }
 
 #[test]
-fn a_router_sender_wakes_when_a_look_at_pollout_swallowed_its_room() {
+fn a_router_sender_wakes_when_somebody_asked_whether_the_socket_is_writable() {
     let mut rig = Rig::new();
     let (router, [a]) = router_and_full_peers(&mut rig, ["a"]);
     park_send(&mut rig, &router, "a");
     assert!(drain(&a) > 0);
     assert!(rig.fd_readable("ROUTER"), "nothing to swallow");
     router.writable().now_or_never().unwrap().unwrap();
-    assert!(!rig.fd_readable("ROUTER"), "nothing swallowed");
     rig.run();
 }
 
