@@ -376,6 +376,10 @@ fn a_reader_wakes_whatever_swallowed_its_message() {
     let cases = (roomy.into_iter().map(|case| (case, 0))).chain(full.into_iter().chain(CALLS).map(|case| (case, 1)));
     for ((name, swallow), hwm) in cases {
         for kind in TWO_WAY {
+            if kind == zmq::ROUTER && name == "a look for room" {
+                // It has none to take: room depends on the peer.
+                continue;
+            }
             println!("{kind:?}, {name}");
             let mut rig = Rig::new();
             let (socket, peer) = two_way(&mut rig, kind, hwm);
