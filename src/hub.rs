@@ -10,14 +10,19 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::Instant;
 use std::{fmt, io};
 
-use calloop::{EventSource, LoopHandle, Poll, PostAction, Readiness, RegistrationToken, Token, TokenFactory};
+use calloop::ping::{self, Ping};
+use calloop::{
+    EventIterator, EventSource, LoopHandle, Poll, PostAction, Readiness, RegistrationToken, Token, TokenFactory,
+};
 use slab::Slab;
 
 use crate::error::Error;
 use crate::source::SocketSource;
-use crate::timer::{TimerSource, Timers};
+use crate::timer::{Deadline, TimerSource, Timers};
 
 /// A socket of the context.
 pub(crate) trait Member {
@@ -59,6 +64,10 @@ pub(crate) struct Hub {
     debtors: RefCell<Vec<Rc<dyn Member>>>,
     /// Sources whose socket is gone.
     husks: RefCell<Vec<RegistrationToken>>,
+    /// It has looked, and the loop may be about to sleep on it.
+    asleep: Cell<bool>,
+    /// Wakes the loop from that sleep.
+    ping: Ping,
     shut_down: Cell<bool>,
     gone: Cell<bool>,
 }
@@ -67,6 +76,7 @@ impl Hub {
     pub(crate) fn new<D: 'static>(handle: &LoopHandle<'static, D>) -> crate::Result<Rc<Self>> {
         let weak = handle.downgrade();
         let timers = Rc::new(Timers::default());
+        let (ping, pinged) = ping::make_ping().map_err(|error| Error::Register(error.into()))?;
         let hub = Rc::new(Self {
             reach: Box::new(Upgrade { upgrade: move || weak.upgrade(), data: PhantomData }),
             timers: Rc::clone(&timers),
@@ -75,9 +85,13 @@ impl Hub {
             members: RefCell::default(),
             debtors: RefCell::default(),
             husks: RefCell::default(),
+            asleep: Cell::new(false),
+            ping,
             shut_down: Cell::new(false),
             gone: Cell::new(false),
         });
+        // The ping's source goes by itself, with the ping.
+        insert(handle, pinged)?;
         let timer = insert(handle, TimerSource::new(timers))?;
         if let Err(error) = insert(handle, HubSource { hub: Rc::clone(&hub), token: None }) {
             handle.remove(timer);
@@ -106,6 +120,7 @@ impl Hub {
         drop(left);
         if !self.is_gone() {
             self.husks.borrow_mut().push(membership.source);
+            self.nudge();
         }
     }
 
@@ -127,6 +142,7 @@ impl Hub {
     pub(crate) fn owe(&self, debtor: Rc<dyn Member>) {
         if !self.is_gone() {
             self.debtors.borrow_mut().push(debtor);
+            self.nudge();
         }
     }
 
@@ -135,8 +151,28 @@ impl Hub {
         self.turn.get()
     }
 
-    pub(crate) fn timers(&self) -> &Timers {
-        &self.timers
+    /// Enters a deadline to wait for.
+    pub(crate) fn deadline(&self, at: Instant) -> Deadline {
+        self.timers.deadline(at)
+    }
+
+    /// Has `waker` woken at the deadline.
+    pub(crate) fn wait(&self, deadline: Deadline, waker: &Waker) {
+        self.timers.wait(deadline, waker);
+        self.nudge();
+    }
+
+    /// Takes a deadline out.
+    pub(crate) fn forget(&self, deadline: Deadline) {
+        self.timers.forget(deadline);
+    }
+
+    /// There is something to look at. Nearly always the hub will look before the loop sleeps; but a source that comes
+    /// after it in the loop may run tasks in its own `before_sleep`.
+    fn nudge(&self) {
+        if self.asleep.get() {
+            self.ping.ping();
+        }
     }
 
     /// True once the loop dropped the hub's source: nothing will be woken any more.
@@ -224,7 +260,13 @@ impl EventSource for HubSource {
 
     fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
         self.hub.turn.set(self.hub.turn.get() + 1);
-        Ok(self.token.filter(|_| self.hub.must_act()).map(|token| (SYNTHETIC, token)))
+        let act = self.hub.must_act();
+        self.hub.asleep.set(!act);
+        Ok(self.token.filter(|_| act).map(|token| (SYNTHETIC, token)))
+    }
+
+    fn before_handle_events(&mut self, _: EventIterator<'_>) {
+        self.hub.asleep.set(false);
     }
 }
 
@@ -275,7 +317,7 @@ where
 
 fn insert<D, S>(handle: &LoopHandle<'static, D>, source: S) -> crate::Result<RegistrationToken>
 where
-    S: EventSource<Event = Infallible, Metadata = (), Ret = ()> + 'static,
+    S: EventSource<Metadata = (), Ret = ()> + 'static,
 {
     handle.insert_source(source, |_, (), _| ()).map_err(|refused| Error::Register(refused.error))
 }

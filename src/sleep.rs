@@ -36,9 +36,8 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let this = &mut *self;
-        let timers = this.hub.timers();
-        let deadline = *this.entered.get_or_insert_with(|| timers.deadline(this.at));
-        timers.wait(deadline, cx.waker());
+        let deadline = *this.entered.get_or_insert_with(|| this.hub.deadline(this.at));
+        this.hub.wait(deadline, cx.waker());
         Poll::Pending
     }
 }
@@ -46,7 +45,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(deadline) = self.entered {
-            self.hub.timers().forget(deadline);
+            self.hub.forget(deadline);
         }
     }
 }

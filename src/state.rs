@@ -314,8 +314,7 @@ impl State {
         match verdict {
             Verdict::Wait(at) if self.alarm.get().is_none_or(|alarm| alarm <= now) => {
                 self.alarm.set(Some(at));
-                let timers = self.hub.timers();
-                timers.wait(timers.deadline(at), Waker::noop());
+                self.hub.wait(self.hub.deadline(at), Waker::noop());
             }
             _ => {}
         }
