@@ -75,6 +75,16 @@ impl Error {
     }
 }
 
+/// So that `?` takes what the zmq crate's own calls answer, on [`get_ref`](crate::AsyncZmqSocket::get_ref) for one.
+impl From<zmq::Error> for Error {
+    fn from(source: zmq::Error) -> Self {
+        match source {
+            zmq::Error::ETERM => Self::Terminated,
+            source => Self::Zmq { operation: "do as the zmq crate was asked".into(), source },
+        }
+    }
+}
+
 /// Keeps the kind: a program that already handles `io::Error` goes on branching on it.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {

@@ -142,8 +142,10 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Anything may be called on it: whoever waits is looked after. Its `send` and `recv` answer `EAGAIN` instead of
     /// blocking the loop, for `ZMQ_RCVTIMEO` and `ZMQ_SNDTIMEO` are 0 while the socket is here; leave them so.
     ///
-    /// While the reference is alive and somebody waits, the socket is looked at once in each turn of the loop (a system
-    /// call). So do not keep it for long: it counts as returned when the socket is moved or used by `&mut`.
+    /// While the reference may be alive and somebody waits, the socket is looked at once in each turn of the loop (a
+    /// system call), for nobody can see what is called on it and when. It counts as returned when the socket is moved or
+    /// used by `&mut`, so set options before the socket goes to its place; where it stays, as in an `Rc`, use
+    /// [`with_ref`](Self::with_ref).
     ///
     /// # Examples
     ///
@@ -158,6 +160,25 @@ impl<K: Kind> AsyncZmqSocket<K> {
     pub fn get_ref(&self) -> &zmq::Socket {
         self.state().lend(self.address());
         self.socket.get_ref()
+    }
+
+    /// As [`get_ref`](Self::get_ref), for the time of a call: it is known when the reference has gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::rc::Rc;
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let pull = Rc::new(context.socket::<Pull>()?);
+    /// pull.with_ref(|socket| socket.set_rcvhwm(100))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_ref<R>(&self, call: impl FnOnce(&zmq::Socket) -> R) -> R {
+        let result = call(self.socket.get_ref());
+        self.state().touched();
+        result
     }
 
     /// Takes the socket out of the loop and gives it back, connections and queued messages with it, and with the

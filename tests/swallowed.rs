@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,8 @@ use std::task::Context;
 
 use std::time::Duration;
 
-use calloop_zmq::kind::{Dealer, Push, Router};
+use calloop::{EventSource, Poll, PostAction, Readiness, Token, TokenFactory};
+use calloop_zmq::kind::{Dealer, Pull, Push, Router};
 use calloop_zmq::{AsyncZmqSocket, Multipart};
 use common::{Probe, Rig};
 use futures::task::ArcWake;
@@ -205,4 +207,67 @@ fn a_sender_wakes_when_the_reader_that_it_woke_swallowed_its_room() {
     assert!(send.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
     assert!(ON_WAKE.take().is_none(), "the reader did not run");
     rig.run_until(|| woken.0.load(Ordering::Relaxed));
+}
+
+/// Runs something before the loop sleeps, as an executor may that runs its tasks there.
+struct BeforeSleep<F>(F);
+
+impl<F: FnMut()> EventSource for BeforeSleep<F> {
+    type Event = ();
+    type Metadata = ();
+    type Ret = ();
+    type Error = io::Error;
+
+    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
+
+    fn process_events<C>(&mut self, _: Readiness, _: Token, _: C) -> io::Result<PostAction>
+    where
+        C: FnMut((), &mut ()),
+    {
+        Ok(PostAction::Continue)
+    }
+
+    fn register(&mut self, _: &mut Poll, _: &mut TokenFactory) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &mut Poll, _: &mut TokenFactory) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn unregister(&mut self, _: &mut Poll) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
+        (self.0)();
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_reader_wakes_when_another_sources_before_sleep_swallowed_its_message() {
+    let mut rig = Rig::new();
+    let pull = rig.socket::<Pull>("PULL", |_| Ok(()));
+    let push = rig.context.zmq_context().socket(zmq::PUSH).unwrap();
+    push.connect(&pull.bind("inproc://late").unwrap()).unwrap();
+    let armed = Rc::new(Cell::new(false));
+    let (meddler, arm) = (Rc::clone(&pull), Rc::clone(&armed));
+    // Inserted after the context, so that it runs after the context has looked.
+    let late = BeforeSleep(move || {
+        if arm.take() {
+            assert!(meddler.try_recv().unwrap().is_some());
+        }
+    });
+    rig.handle().insert_source(late, |(), (), ()| ()).unwrap();
+    let probe = rig.probe("receiver");
+    let parked = Rc::clone(&probe);
+    rig.spawn(async move { drop(probe.wait(pull.recv()).await.unwrap()) });
+    rig.run_until(|| parked.waits());
+    rig.idle(Duration::from_millis(1));
+    push.send("for the meddler", zmq::DONTWAIT).unwrap();
+    push.send("for the reader", zmq::DONTWAIT).unwrap();
+    armed.set(true);
+    rig.run();
+    assert!(!armed.get());
 }
