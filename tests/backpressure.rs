@@ -15,6 +15,8 @@ use futures::{FutureExt, SinkExt};
 const TCP: &str = "tcp://127.0.0.1:*";
 const IDLE: Duration = Duration::from_millis(300);
 /// The event that parked it may be followed by others that change nothing.
+/// In which senders that wait for their peers are called once more, a few milliseconds after the last try.
+const SETTLE: Duration = Duration::from_millis(50);
 const IDLE_TURNS: u64 = 3;
 
 #[test]
@@ -175,9 +177,10 @@ fn a_router_sender_parked_on_a_full_peer_costs_nothing_while_others_go_on() {
     assert_eq!(parked.done(), 0);
     assert!(router.try_send(["free", "tried"]).unwrap().is_none());
     assert_eq!(free.recv_msg(0).unwrap().as_str(), Some("tried"));
-    // The last of those may announce itself. Then there is rest again.
+    // The last of those may announce itself, and senders that tried beside each other settle. Then there is rest again.
+    rig.idle(SETTLE);
     let turns = rig.idle(IDLE);
-    assert!(turns <= 2 * IDLE_TURNS, "a parked ROUTER sender cost {turns} turns after others went on");
+    assert!(turns <= IDLE_TURNS, "a parked ROUTER sender cost {turns} turns after others went on");
 
     for _ in 0..queued {
         assert_eq!(full.recv_msg(zmq::DONTWAIT).unwrap().as_str(), Some("fill"));

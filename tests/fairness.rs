@@ -5,7 +5,6 @@
 mod common;
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use calloop::timer::{TimeoutAction, Timer};
 use calloop_zmq::AsyncZmqSocket;
 use calloop_zmq::kind::{Pull, Push};
 use common::Rig;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 
 /// A PULL with that many messages in its queue.
 fn flooded(rig: &mut Rig, messages: usize, budget: usize) -> Rc<AsyncZmqSocket<Pull>> {
