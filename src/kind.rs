@@ -33,7 +33,8 @@ pub enum Pair {}
 
 /// `ZMQ_PUB`: publishes to every subscriber whose subscription matches the start of the first frame (RFC 29).
 ///
-/// Never waits: a subscriber whose queue is full misses the message.
+/// Never waits: a subscriber whose queue is full misses the message, and so does one whose subscription has not arrived
+/// yet. To see subscriptions arrive, take an [`XPub`].
 #[derive(Debug)]
 pub enum Pub {}
 
@@ -47,6 +48,9 @@ pub enum Sub {}
 pub enum Req {}
 
 /// `ZMQ_REP`: receives a request, then sends its reply, in turns (RFC 28). Out of turn libzmq answers `EFSM`, at once.
+///
+/// It never waits to send: libzmq drops a reply to a peer that went away, or whose queue is full, or seemed full a
+/// millisecond ago. So leave its send high-water mark at its default of 1000, or above the number of peers' requests.
 #[derive(Debug)]
 pub enum Rep {}
 
@@ -57,7 +61,8 @@ pub enum Dealer {}
 /// `ZMQ_ROUTER`: puts the sender's routing id in front of each message received, and takes the first frame of each
 /// message sent as the peer to send to (RFC 28).
 ///
-/// A message to an unknown peer, or to one whose queue is full, is dropped without a word, unless the socket has
+/// A message of one frame has no one to go to, and libzmq drops it without a word. So it does with a message to an unknown
+/// peer, or to one whose queue is full, unless the socket has
 /// `set_router_mandatory(true)`: then a send to an unknown peer is an error and one to a full peer waits.
 #[derive(Debug)]
 pub enum Router {}
@@ -76,6 +81,9 @@ pub enum Push {}
 pub enum XPub {}
 
 /// `ZMQ_XSUB`: a SUB that subscribes by sending messages (RFC 29), and can send others upstream.
+///
+/// A frame that begins with a byte 1 or 0 is a subscription or its end. It never waits to send: what a publisher has no
+/// room for is dropped.
 #[derive(Debug)]
 pub enum XSub {}
 

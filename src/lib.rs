@@ -53,11 +53,47 @@
 //! keeps account of that for all who wait. The socket behind [`get_ref`](AsyncZmqSocket::get_ref) is still yours to call:
 //! it answers `EAGAIN` instead of blocking, and nobody misses a wake-up for it.
 //!
-//! ## What happens when I drop the context?
+//! ## What happens when I drop the context? How do I stop cleanly?
 //!
 //! Nothing, while a clone of it or one of its sockets is left. After the last of them, libzmq ends the context, and that
 //! waits for messages which still linger. It does so on a thread made for the purpose, so your loop goes on. Nobody waits
 //! for that thread: a program that returns from `main` right then may cut off its last messages.
+//!
+//! So stop with [`terminate`](AsyncZmqContext::terminate): it ends every wait, your tasks see
+//! [`Error::Terminated`] or the end of their stream and drop their sockets, and it resolves when libzmq is done. The
+//! example `graceful_shutdown` does so on a signal. What a Sink accepted and libzmq did not take yet goes with
+//! [`close`](AsyncZmqSocket::close). (libzmq's own default, to linger for ever, is what makes other programs hang at
+//! their end on one message that nobody fetches. And no linger at all loses what was sent last. One second sends what can
+//! be sent.)
+//!
+//! ## What does dropping a future lose?
+//!
+//! Nothing that you did not give it. *Cancel safe* is said of each method; here is all of it at one glance.
+//!
+//! | dropped before it is ready | what that means |
+//! |---|---|
+//! | [`recv`](AsyncZmqSocket::recv), [`recv_into`](AsyncZmqSocket::recv_into), `next` of the Stream | nothing was received; the message is there for the next one |
+//! | [`send`](AsyncZmqSocket::send) | nothing was sent; its message is dropped with it |
+//! | `send`, `send_all`, `feed` and `flush` of the Sink | what the Sink accepted stays in it and goes out with the next operation, see [`take_unsent`](AsyncZmqSocket::take_unsent) |
+//! | `forward` | as the Sink: the message in hand may stay with the Sink, none is lost; one that the combinator itself held is dropped with it |
+//! | [`request`](AsyncZmqSocket::request) | the request is given up, sent or not; the next one gets its own reply |
+//! | [`readable`](AsyncZmqSocket::readable), [`writable`](AsyncZmqSocket::writable) | nothing |
+//! | [`sleep`](AsyncZmqContext::sleep), [`timeout`](AsyncZmqContext::timeout) | the deadline is gone from the loop; the inner future is dropped, with its own meaning above |
+//! | [`close`](AsyncZmqSocket::close) | the socket is closed at once; what the Sink held is dropped |
+//! | [`terminate`](AsyncZmqContext::terminate) | the shutdown stands; only the waiting for it ends |
+//!
+//! A place in line goes with the future, and if it had been woken, its turn goes to the next.
+//!
+//! ## How do I see what an error was about?
+//!
+//! `Display` names the operation and leaves the cause to `source()`, as error reporters expect. To print both without one:
+//! `eprintln!("{error}: {}", error.source().map_or(String::new(), ToString::to_string))`.
+//!
+//! ## What can still hold up my loop?
+//!
+//! Your own tasks, and three calls in which libzmq resolves a host name on the calling thread: `connect` to a `ws://`
+//! endpoint with a name in it, and `unbind` and `disconnect` of a `tcp://` name that is not bound or connected in exactly
+//! these words. Use addresses there. (`connect` to a `tcp://` name is resolved by libzmq's own thread.)
 //!
 //! ## Which executors work?
 //!

@@ -159,8 +159,25 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
 
 /// Messages as they come. The stream ends when the context is terminated.
 ///
-/// Of several tasks that poll the same socket this way, the last one is woken; use [`recv`](AsyncZmqSocket::recv) to
-/// wait in many.
+/// For one task at a time. A second one takes the first one's place and wakes it, so that two which keep on polling keep
+/// on waking each other; use [`recv`](AsyncZmqSocket::recv) to wait in many.
+///
+/// # Examples
+///
+/// A `Stream` that owns its part of a shared socket, for calloop's `StreamSource` or `futures::stream::select`:
+///
+/// ```
+/// # use std::rc::Rc;
+/// # use calloop_zmq::{AsyncZmqContext, kind::Dealer};
+/// use futures::{StreamExt, stream};
+/// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// let dealer = Rc::new(context.socket::<Dealer>()?);
+/// let receiver = Rc::clone(&dealer);
+/// let messages = stream::poll_fn(move |cx| (&*receiver).poll_next_unpin(cx));
+/// # drop(messages);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 impl<K: CanRecv> Stream for &AsyncZmqSocket<K> {
     type Item = crate::Result<Multipart>;
 

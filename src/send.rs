@@ -216,6 +216,12 @@ impl<K: Kind> AsyncZmqSocket<K> {
 ///
 /// Flushing means that libzmq has taken everything over, as for [`send`](AsyncZmqSocket::send). Closing flushes and
 /// leaves the socket open. On an error, [`take_unsent`](AsyncZmqSocket::take_unsent) gives the message back.
+///
+/// With `futures::SinkExt` in scope, `send` on a `&mut AsyncZmqSocket` is the Sink's, on a socket or `&socket` the
+/// [socket's own](AsyncZmqSocket::send). `stream.forward(socket)` drops the socket when the stream ends, and what libzmq
+/// has not sent then has its linger to leave; `stream.forward(&socket)` keeps it.
+///
+/// As with the Stream, of several tasks that poll one socket's Sink the last one is woken.
 impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
     type Error = Error;
 
