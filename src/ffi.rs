@@ -110,6 +110,32 @@ impl Socket {
         done
     }
 
+    /// `ZMQ_LAST_ENDPOINT`. The zmq crate has 255 bytes for it, and a path or an inproc name may be longer.
+    pub(crate) fn last_endpoint(&self) -> Result<String, Errno> {
+        let mut buffer = vec![0_u8; 256];
+        loop {
+            let mut size = buffer.len();
+            // SAFETY: `self.raw` is a live socket; `buffer` and `size` describe bytes that outlive the call.
+            let read = retry(|| unsafe {
+                zmq_sys::zmq_getsockopt(
+                    self.raw,
+                    zmq_sys::ZMQ_LAST_ENDPOINT as c_int,
+                    buffer.as_mut_ptr().cast(),
+                    &raw mut size,
+                )
+            });
+            match read {
+                Ok(()) => {
+                    // It ends with a NUL.
+                    buffer.truncate(size.saturating_sub(1));
+                    return Ok(String::from_utf8_lossy(&buffer).into_owned());
+                }
+                Err(Errno::EINVAL) if buffer.len() < MAX_ENDPOINT => buffer.resize(buffer.len() * 4, 0),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
     /// One of libzmq's four calls that take an endpoint.
     pub(crate) fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
         let (operation, function): (_, unsafe extern "C" fn(_, _) -> _) = match call {
@@ -217,6 +243,7 @@ pub(crate) struct Errno(c_int);
 
 impl Errno {
     pub(crate) const EAGAIN: Self = Self(zmq_sys::errno::EAGAIN);
+    const EINVAL: Self = Self(zmq_sys::errno::EINVAL);
     pub(crate) const EFSM: Self = Self(zmq_sys::errno::EFSM);
     pub(crate) const ETERM: Self = Self(zmq_sys::errno::ETERM);
 
@@ -267,6 +294,8 @@ fn as_raw(message: &mut Message) -> *mut zmq_msg_t {
     (&raw mut *message).cast()
 }
 
+/// Bytes that the text of an endpoint is read in, at most.
+const MAX_ENDPOINT: usize = 1 << 20;
 const DONTWAIT: c_int = zmq_sys::ZMQ_DONTWAIT as c_int;
 const SNDMORE: c_int = zmq_sys::ZMQ_SNDMORE as c_int;
 

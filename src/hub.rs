@@ -22,7 +22,7 @@ use slab::Slab;
 
 use crate::error::Error;
 use crate::source::SocketSource;
-use crate::timer::{Deadline, TimerSource, Timers};
+use crate::timer::{Check, Deadline, TimerSource, Timers};
 
 /// A socket of the context.
 pub(crate) trait Member {
@@ -187,14 +187,17 @@ impl Hub {
             ready |= look == Look::Ready;
             look != Look::Quiet
         });
-        ready || !self.husks.borrow().is_empty() || self.timers.must_arm()
+        ready || !self.husks.borrow().is_empty() || self.timers.check() != Check::Fine
     }
 
     fn act(&self) {
         for husk in self.husks.take() {
             self.reach.remove(husk);
         }
-        if self.timers.must_arm() {
+        if self.timers.check() == Check::Overdue {
+            self.timers.wake_due();
+        }
+        if self.timers.check() == Check::Arm {
             self.timer.get().copied().into_iter().for_each(|timer| self.reach.update(timer));
         }
         for debtor in self.debtors.take() {

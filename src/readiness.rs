@@ -104,18 +104,18 @@ impl Readiness {
     /// where [`may_try`](Self::may_try) said no.
     ///
     /// A different waker that the slot held is woken: its task would otherwise wait for what nobody tells it.
-    pub(crate) fn park(&mut self, direction: Direction, place: &mut Place<'_>, waker: &Waker) -> Wakes {
-        let mut replaced = Wakes::default();
+    pub(crate) fn park(&mut self, direction: Direction, place: &mut Place<'_>, waker: Waker) -> Wakes {
+        let mut released = Wakes::default();
         let waiters = self.waiters_mut(direction);
         match place {
             Place::Slot => match &mut waiters.slot {
-                Some(held) if held.will_wake(waker) => {}
-                slot => replaced.0.extend(slot.replace(waker.clone())),
+                Some(held) if held.will_wake(&waker) => released.unneeded = Some(waker),
+                slot => released.called.extend(slot.replace(waker)),
             },
-            Place::Line(Some(ticket)) => waiters.line.wait_again(ticket.0, waker),
-            Place::Line(ticket) => **ticket = Some(Ticket(waiters.line.join(waker.clone()))),
+            Place::Line(Some(ticket)) => released.unneeded = waiters.line.wait_again(ticket.0, waker),
+            Place::Line(ticket) => **ticket = Some(Ticket(waiters.line.join(waker))),
         }
-        replaced
+        released
     }
 
     /// Gives a place in the line up: its operation ended (`took_turn`), or its future was dropped.
@@ -125,8 +125,9 @@ impl Readiness {
     pub(crate) fn leave(&mut self, direction: Direction, ticket: Ticket, took_turn: bool) -> Wakes {
         let line = &mut self.waiters_mut(direction).line;
         let mut wakes = Wakes::default();
-        if line.leave(ticket.0) || took_turn {
-            wakes.0.extend(line.call_first());
+        wakes.unneeded = line.leave(ticket.0);
+        if wakes.unneeded.is_none() || took_turn {
+            wakes.called.extend(line.call_first());
         }
         wakes
     }
@@ -151,16 +152,16 @@ impl Readiness {
     pub(crate) fn call(&mut self, directions: Events) -> Wakes {
         let mut wakes = Wakes::default();
         if directions.readable {
-            wakes.0.extend(self.read.slot.take());
-            wakes.0.extend(self.read.line.call_first());
+            wakes.called.extend(self.read.slot.take());
+            wakes.called.extend(self.read.line.call_first());
         }
         if directions.writable {
             let everyone = self.calls_everyone(Direction::Write);
-            wakes.0.extend(self.write.slot.take());
+            wakes.called.extend(self.write.slot.take());
             if everyone {
                 self.write.line.call_all(&mut wakes);
             } else {
-                wakes.0.extend(self.write.line.call_first());
+                wakes.called.extend(self.write.line.call_first());
             }
         }
         wakes
@@ -191,7 +192,7 @@ impl Readiness {
     pub(crate) fn end(&mut self) -> Wakes {
         let mut wakes = Wakes::default();
         for waiters in [&mut self.read, &mut self.write] {
-            wakes.0.extend(waiters.slot.take());
+            wakes.called.extend(waiters.slot.take());
             waiters.line.call_all(&mut wakes);
         }
         wakes
@@ -227,25 +228,30 @@ impl Readiness {
 }
 
 /// Wakers to wake as soon as nothing is borrowed. Dropping it wakes them.
+///
+/// A waker that is not needed any more is in here too: the last one of a task owns it, and may drop anything.
 #[must_use = "bind it, so that it wakes after the borrow it came from has ended"]
 #[derive(Debug, Default)]
-pub(crate) struct Wakes(SmallVec<[Waker; 2]>);
+pub(crate) struct Wakes {
+    called: SmallVec<[Waker; 2]>,
+    unneeded: Option<Waker>,
+}
 
 impl Wakes {
     pub(crate) fn append(&mut self, mut others: Self) {
-        self.0.append(&mut others.0);
+        self.called.append(&mut others.called);
     }
 }
 
 impl FromIterator<Waker> for Wakes {
     fn from_iter<I: IntoIterator<Item = Waker>>(wakers: I) -> Self {
-        Self(wakers.into_iter().collect())
+        Self { called: wakers.into_iter().collect(), unneeded: None }
     }
 }
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        for waker in self.0.drain(..) {
+        for waker in self.called.drain(..) {
             // A waker that panics is reported by the panic hook. It must not keep the others from being woken, nor
             // end the dispatch that we are in: calloop drops the rest of the batch then.
             drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
@@ -297,19 +303,17 @@ impl Line {
         key
     }
 
-    /// Keeps the place; the call, if there was one, is used up.
-    fn wait_again(&mut self, key: usize, waker: &Waker) {
-        match &mut self.entries[key].waker {
-            Some(held) => held.clone_from(waker),
-            called => {
-                *called = Some(waker.clone());
-                self.waiting += 1;
-            }
+    /// Keeps the place; the call, if there was one, is used up. Gives back the waker held until now.
+    fn wait_again(&mut self, key: usize, waker: Waker) -> Option<Waker> {
+        let held = self.entries[key].waker.replace(waker);
+        if held.is_none() {
+            self.waiting += 1;
         }
+        held
     }
 
-    /// Returns whether the entry had been called.
-    fn leave(&mut self, key: usize) -> bool {
+    /// Gives back the waker, unless the entry had been called.
+    fn leave(&mut self, key: usize) -> Option<Waker> {
         let Entry { waker, before, behind } = self.entries.remove(key);
         match before {
             Some(before) => self.entries[before].behind = behind,
@@ -322,7 +326,7 @@ impl Line {
         if waker.is_some() {
             self.waiting -= 1;
         }
-        waker.is_none()
+        waker
     }
 
     fn call_first(&mut self) -> Option<Waker> {
@@ -333,7 +337,7 @@ impl Line {
         let mut next = self.first;
         while let Some(key) = next {
             next = self.entries[key].behind;
-            wakes.0.extend(self.call(key));
+            wakes.called.extend(self.call(key));
         }
     }
 
@@ -383,7 +387,7 @@ mod tests {
         }
 
         fn park(&mut self, readiness: &mut Readiness, direction: Direction) {
-            drop(readiness.park(direction, &mut Place::Line(&mut self.ticket), &self.waker));
+            drop(readiness.park(direction, &mut Place::Line(&mut self.ticket), self.waker.clone()));
         }
 
         fn may_try(&mut self, readiness: &Readiness, direction: Direction) -> bool {
@@ -502,7 +506,7 @@ mod tests {
     fn the_slot_is_called_along_with_the_line_and_holds_nobody_up() {
         let mut readiness = line();
         let stream = Waiter::new();
-        drop(readiness.park(READ, &mut Place::Slot, &stream.waker));
+        drop(readiness.park(READ, &mut Place::Slot, stream.waker.clone()));
         assert!(Waiter::new().may_try(&readiness, READ));
         let future = Waiter::parked(&mut readiness, READ);
         drop(readiness.ready(IN));
@@ -513,10 +517,10 @@ mod tests {
     fn a_replaced_waker_is_woken_and_the_same_one_is_kept() {
         let mut readiness = line();
         let (old, new) = (Waiter::new(), Waiter::new());
-        drop(readiness.park(READ, &mut Place::Slot, &old.waker));
-        drop(readiness.park(READ, &mut Place::Slot, &old.waker));
+        drop(readiness.park(READ, &mut Place::Slot, old.waker.clone()));
+        drop(readiness.park(READ, &mut Place::Slot, old.waker.clone()));
         assert_eq!(old.wakes(), 0);
-        drop(readiness.park(READ, &mut Place::Slot, &new.waker));
+        drop(readiness.park(READ, &mut Place::Slot, new.waker.clone()));
         assert_eq!((old.wakes(), new.wakes()), (1, 0));
         drop(readiness.ready(IN));
         assert_eq!((old.wakes(), new.wakes()), (1, 1));
@@ -526,7 +530,7 @@ mod tests {
     fn the_end_calls_everyone_once() {
         let mut readiness = line();
         let stream = Waiter::new();
-        drop(readiness.park(WRITE, &mut Place::Slot, &stream.waker));
+        drop(readiness.park(WRITE, &mut Place::Slot, stream.waker.clone()));
         let waiters = [READ, READ, WRITE, WRITE].map(|direction| Waiter::parked(&mut readiness, direction));
         drop(readiness.end());
         drop(readiness.end());

@@ -11,13 +11,13 @@ use futures_core::{FusedStream, Stream};
 
 use crate::error::Error;
 use crate::ffi::{self, Errno};
-use crate::kind::CanRecv;
+use crate::kind::{CanRecv, Kind};
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
-impl<K: CanRecv> AsyncZmqSocket<K> {
+impl<K: Kind> AsyncZmqSocket<K> {
     /// Receives a message, waiting for one if there is none.
     ///
     /// Several tasks may wait on one socket; they are served first come, first served.
@@ -50,7 +50,10 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
     /// # }, &mut (), |_| {})?.unwrap()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn recv(&self) -> impl Future<Output = crate::Result<Multipart>> + Unpin {
+    pub fn recv(&self) -> impl Future<Output = crate::Result<Multipart>> + Unpin
+    where
+        K: CanRecv,
+    {
         let mut wait = Wait::new(self.state(), Direction::Read);
         poll_fn(move |cx| self.poll_recv(wait.place(), cx))
     }
@@ -67,7 +70,10 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// As [`recv`](Self::recv).
-    pub fn recv_into(&self, message: &mut Multipart) -> impl Future<Output = crate::Result<()>> + Unpin {
+    pub fn recv_into(&self, message: &mut Multipart) -> impl Future<Output = crate::Result<()>> + Unpin
+    where
+        K: CanRecv,
+    {
         let mut wait = Wait::new(self.state(), Direction::Read);
         poll_fn(move |cx| self.poll_recv_into(message, wait.place(), cx))
     }
@@ -80,7 +86,10 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// As [`recv`](Self::recv), but never [`Error::LoopGone`].
-    pub fn try_recv(&self) -> crate::Result<Option<Multipart>> {
+    pub fn try_recv(&self) -> crate::Result<Option<Multipart>>
+    where
+        K: CanRecv,
+    {
         self.state().check()?;
         let mut message = Multipart::new();
         match receive(self.raw(), &mut message) {
@@ -107,7 +116,10 @@ impl<K: CanRecv> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub fn readable(&self) -> impl Future<Output = crate::Result<()>> + Unpin {
+    pub fn readable(&self) -> impl Future<Output = crate::Result<()>> + Unpin
+    where
+        K: CanRecv,
+    {
         self.ready(Direction::Read)
     }
 
@@ -241,7 +253,7 @@ fn receive_rest(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Err
     }
 }
 
-impl<K: CanRecv> AsyncZmqSocket<K> {
+impl<K: Kind> AsyncZmqSocket<K> {
     /// The error that the stream yields before it ends, if this one ends it; termination is an end, not an error.
     fn end_stream(&self, error: Error) -> Option<Error> {
         match error {

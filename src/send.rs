@@ -18,7 +18,7 @@ use crate::readiness::{Direction, Place, Wakes};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
-impl<K: CanSend> AsyncZmqSocket<K> {
+impl<K: Kind> AsyncZmqSocket<K> {
     /// Sends a message, waiting while libzmq has no room for it.
     ///
     /// `Ok` means that libzmq took the message over, not that it is on the wire or at the peer: libzmq's own threads
@@ -39,7 +39,10 @@ impl<K: CanSend> AsyncZmqSocket<K> {
     ///
     /// A dropped future has sent the whole message or nothing. Which of the two cannot be told afterwards, but a future
     /// that was dropped while it waited has sent nothing; its message is dropped with it.
-    pub fn send(&self, message: impl Into<Multipart>) -> impl Future<Output = Result<(), SendError>> + Unpin {
+    pub fn send(&self, message: impl Into<Multipart>) -> impl Future<Output = Result<(), SendError>> + Unpin
+    where
+        K: CanSend,
+    {
         let mut wait = Wait::new(self.state(), Direction::Write);
         let mut message = message.into();
         poll_fn(move |cx| {
@@ -55,7 +58,10 @@ impl<K: CanSend> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// As [`send`](Self::send), but never [`Error::LoopGone`].
-    pub fn try_send(&self, message: impl Into<Multipart>) -> Result<Option<Multipart>, SendError> {
+    pub fn try_send(&self, message: impl Into<Multipart>) -> Result<Option<Multipart>, SendError>
+    where
+        K: CanSend,
+    {
         let mut message = message.into();
         let mut others = Wakes::default();
         match self.attempt_in_order(&mut message, &mut others) {
@@ -80,7 +86,10 @@ impl<K: CanSend> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub fn writable(&self) -> impl Future<Output = crate::Result<()>> + Unpin {
+    pub fn writable(&self) -> impl Future<Output = crate::Result<()>> + Unpin
+    where
+        K: CanSend,
+    {
         self.ready(Direction::Write)
     }
 
@@ -88,14 +97,15 @@ impl<K: CanSend> AsyncZmqSocket<K> {
     /// room.
     ///
     /// A Sink's errors cannot carry the message. It is kept here until the next one is refused.
-    pub fn take_unsent(&self) -> Option<Multipart> {
+    pub fn take_unsent(&self) -> Option<Multipart>
+    where
+        K: CanSend,
+    {
         let unsent = self.outbox().take();
         self.state().flushed();
         unsent
     }
-}
 
-impl<K: Kind> AsyncZmqSocket<K> {
     pub(crate) fn poll_send(
         &self,
         message: &mut Multipart,
@@ -103,6 +113,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         cx: &Context<'_>,
     ) -> Poll<crate::Result<()>> {
         let state = self.state();
+        self.transmitter().check(message)?;
         match state.poll_turn(Direction::Write, &mut place, cx) {
             Poll::Ready(Ok(())) => {}
             waits_or_ended => return waits_or_ended,
@@ -143,6 +154,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     #[inline]
     fn attempt_in_order(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
         self.state().check()?;
+        self.transmitter().check(message)?;
         if !self.transmitter().waits_per_message() && !self.outbox().is_empty() && !self.try_flush(others)? {
             return Ok(false);
         }
@@ -173,7 +185,6 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Tries to hand the message over. `false`: there is no room, and it is untouched.
     #[inline]
     fn attempt(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
-        self.transmitter().check(message)?;
         self.state().tried();
         match self.transmitter().transmit(self.raw(), message) {
             Ok(()) => Ok(true),

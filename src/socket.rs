@@ -132,9 +132,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     ///
     /// [`Error::Terminated`].
     pub fn last_endpoint(&self) -> crate::Result<String> {
-        let endpoint =
-            self.socket.get_ref().get_last_endpoint().map_err(|error| Errno::from(error).error("read the endpoint"))?;
-        Ok(endpoint.unwrap_or_else(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        self.socket.last_endpoint().map_err(|errno| errno.error("read the endpoint"))
     }
 
     /// The bare socket, for its options and whatever else the zmq crate offers.

@@ -134,7 +134,8 @@ impl State {
         if let Some(ended) = self.ended.get() {
             return Err(ended.error());
         }
-        self.wake(|readiness| readiness.park(direction, place, cx.waker()));
+        let waker = cx.waker().clone();
+        self.wake(|readiness| readiness.park(direction, place, waker));
         if self.lent_at.get() != 0 {
             self.owe();
         }

@@ -27,6 +27,16 @@ pub(crate) struct Timers {
     armed: Cell<Option<Instant>>,
 }
 
+/// What the deadlines need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    Fine,
+    /// One has passed.
+    Overdue,
+    /// calloop's timer would come too late.
+    Arm,
+}
+
 /// A deadline, and a number that tells those of the same instant apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deadline(Instant, u64);
@@ -39,12 +49,8 @@ impl Timers {
 
     /// Wakes `waker` at the deadline, and nobody else whom an earlier call named for it.
     pub(crate) fn wait(&self, deadline: Deadline, waker: &Waker) {
-        let mut deadlines = self.deadlines.borrow_mut();
-        let replaced = match deadlines.get(&deadline) {
-            Some(held) if held.will_wake(waker) => None,
-            _ => deadlines.insert(deadline, waker.clone()),
-        };
-        drop(deadlines);
+        let waker = waker.clone();
+        let replaced = self.deadlines.borrow_mut().insert(deadline, waker);
         drop(replaced);
     }
 
@@ -53,13 +59,22 @@ impl Timers {
         drop(forgotten);
     }
 
-    /// True if calloop's timer would come too late.
-    pub(crate) fn must_arm(&self) -> bool {
-        match (self.next(), self.armed.get()) {
-            (Some(next), Some(armed)) => next < armed,
-            (next, None) => next.is_some(),
-            (None, _) => false,
+    /// What must be done before the loop sleeps.
+    pub(crate) fn check(&self) -> Check {
+        let Some(next) = self.next() else { return Check::Fine };
+        let now = Instant::now();
+        match self.armed.get() {
+            // calloop's timer goes off with the next batch, or went with one that another source spoilt.
+            _ if next <= now => Check::Overdue,
+            Some(armed) if now < armed && armed <= next => Check::Fine,
+            _ => Check::Arm,
         }
+    }
+
+    /// Wakes those whose deadline passed.
+    pub(crate) fn wake_due(&self) {
+        let due = self.due(Instant::now());
+        drop(due);
     }
 
     /// Wakes everyone, early: there is no loop any more.
