@@ -97,14 +97,15 @@ impl AsyncZmqContext {
         AsyncZmqSocket::new(ffi::Socket::foreign(socket), &self.core)
     }
 
-    /// Waits for this long. If the loop goes first, the wait ends early.
+    /// Waits for this long, and for one turn of the loop at least. If the loop goes first, the wait ends early.
     ///
     /// Dropping the future takes its deadline out of the loop.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Unpin + use<> {
         Sleep::new(Rc::clone(self.core.hub()), duration)
     }
 
-    /// Runs `future` for at most this long. Its result comes first if both are there.
+    /// Runs `future` for at most this long, or for one turn of the loop if that is longer. Its result comes first if both
+    /// are there.
     ///
     /// When the time has passed, the future is dropped; with a cancel-safe one nothing is lost.
     ///

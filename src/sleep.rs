@@ -12,7 +12,8 @@ use crate::error::Elapsed;
 use crate::hub::Hub;
 use crate::timer::Deadline;
 
-/// Ready once its deadline passed. The deadline is entered at the first poll that has to wait for it.
+/// Ready once its deadline passed, and never at its first poll: a task that tries with a timeout of nothing, again and
+/// again, would not let the loop go on, and a socket that used its budget up gives nothing before the loop does.
 #[derive(Debug)]
 pub(crate) struct Sleep {
     hub: Rc<Hub>,
@@ -32,7 +33,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.hub.is_gone() || self.at <= Instant::now() {
+        if self.hub.is_gone() || self.entered.is_some() && self.at <= Instant::now() {
             return Poll::Ready(());
         }
         let this = &mut *self;

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use calloop::ping::{PingSource, make_ping};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, EventSource, Poll as Poller, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::Pull;
@@ -29,12 +28,6 @@ fn fixture() -> (EventLoop<'static, ()>, AsyncZmqContext) {
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Resident memory of the process, in bytes.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
 
 #[test]
 fn a_sleep_is_not_early_and_takes_few_turns() {
@@ -138,48 +131,12 @@ fn a_storm_of_tiny_timeouts_loses_no_message() {
 }
 
 #[test]
-fn a_million_dropped_timeouts_leave_no_trace() {
-    const ROUND: u32 = 100_000;
-    let (mut event_loop, context) = fixture();
-    let pull = context.socket::<Pull>().unwrap();
-    let wakes = Wakes::new();
-    let round = || {
-        let start = Instant::now();
-        for number in 0..ROUND {
-            // Deadlines in every order, and the earliest of all among them.
-            let far = HOUR + MS * (number.wrapping_mul(2_654_435_761) >> 12);
-            let mut timeout = Box::pin(context.timeout(far, pull.recv()));
-            assert!(poll_with(&mut timeout, &wakes).is_pending());
-        }
-        start.elapsed()
-    };
-    let first = round();
-    let before = resident();
-    for _ in 0..8 {
-        round();
-    }
-    let last = round();
-    let grown = resident().saturating_sub(before);
-    println!("first {first:?}, last {last:?}, {grown} bytes grown");
-    assert!(last < first * 3 + 50 * MS, "the first {ROUND} took {first:?}, the last {last:?}");
-    // A single byte for each would be 900 kB; other tests run beside this one.
-    assert!(grown < 16 << 20, "{grown} bytes more after 900,000 timeouts");
-    assert_eq!(wakes.count(), 0);
-
-    // Nor does the loop wake for them: in a while of nothing, it only does what it was asked for.
-    let ((), turns) = run_counted(&mut event_loop, &mut (), context.sleep(100 * MS));
-    assert!(turns <= 5, "{turns} turns");
-    assert_eq!(wakes.count(), 0);
-}
-
-/// The same, with the loop turning in between, and deadlines that are near.
-#[test]
 fn dropped_timeouts_do_not_wake_the_loop() {
     let (mut event_loop, context) = fixture();
     let pull = context.socket::<Pull>().unwrap();
     let (wakes, mut dropped) = (Wakes::new(), 0);
     for _ in 0..1000 {
-        let mut timeouts: Vec<_> = (5..15).map(|ms| Box::pin(context.timeout(ms * MS, pull.recv()))).collect();
+        let mut timeouts: Vec<_> = (50..60).map(|ms| Box::pin(context.timeout(ms * MS, pull.recv()))).collect();
         for timeout in &mut timeouts {
             assert!(poll_with(timeout, &wakes).is_pending());
         }
@@ -328,8 +285,11 @@ fn a_sleep_ends_with_its_loop() {
     drop(sleep);
 }
 
-/// A source of somebody else's, which fails: calloop gives up the rest of the batch then, and timers come last in it.
-struct Fails(PingSource);
+/// A source of somebody else's, which fails when told to: calloop gives up the rest of the batch then.
+struct Fails {
+    spoils: Rc<Cell<bool>>,
+    token: Option<Token>,
+}
 
 impl EventSource for Fails {
     type Event = ();
@@ -337,32 +297,44 @@ impl EventSource for Fails {
     type Ret = ();
     type Error = std::io::Error;
 
-    fn process_events<F>(&mut self, readiness: Readiness, token: Token, callback: F) -> std::io::Result<PostAction>
+    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
+
+    fn process_events<F>(&mut self, _: Readiness, token: Token, _: F) -> std::io::Result<PostAction>
     where
         F: FnMut((), &mut ()),
     {
-        self.0.process_events(readiness, token, callback).map_err(std::io::Error::other)?;
-        Err(std::io::Error::other("as it should here"))
+        if self.token == Some(token) {
+            Err(std::io::Error::other("as it should here"))
+        } else {
+            Ok(PostAction::Continue)
+        }
     }
 
-    fn register(&mut self, poll: &mut Poller, factory: &mut TokenFactory) -> calloop::Result<()> {
-        self.0.register(poll, factory)
+    fn register(&mut self, _: &mut Poller, factory: &mut TokenFactory) -> calloop::Result<()> {
+        self.token = Some(factory.token());
+        Ok(())
     }
 
     fn reregister(&mut self, poll: &mut Poller, factory: &mut TokenFactory) -> calloop::Result<()> {
-        self.0.reregister(poll, factory)
+        self.register(poll, factory)
     }
 
-    fn unregister(&mut self, poll: &mut Poller) -> calloop::Result<()> {
-        self.0.unregister(poll)
+    fn unregister(&mut self, _: &mut Poller) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
+        let readable = Readiness { readable: true, writable: false, error: false };
+        Ok(self.token.filter(|_| self.spoils.take()).map(|token| (readable, token)))
     }
 }
 
 #[test]
 fn sleeps_survive_the_failure_of_another_source() {
-    let (mut event_loop, context) = fixture();
-    let (ping, source) = make_ping().unwrap();
-    event_loop.handle().insert_source(Fails(source), |(), (), ()| ()).unwrap();
+    let mut event_loop = EventLoop::<()>::try_new().unwrap();
+    let spoils = Rc::new(Cell::new(false));
+    event_loop.handle().insert_source(Fails { spoils: Rc::clone(&spoils), token: None }, |(), (), ()| ()).unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
     let (mut sleep, wakes) = (context.sleep(MS), Wakes::new());
     assert!(poll_with(&mut sleep, &wakes).is_pending());
     event_loop.dispatch(Some(Duration::ZERO), &mut ()).unwrap();
@@ -370,8 +342,8 @@ fn sleeps_survive_the_failure_of_another_source() {
     while Instant::now() < due {
         std::hint::spin_loop();
     }
-    // In one batch with the timer, before it.
-    ping.ping();
+    // In one batch with the timer, and with what the context has to do, before both.
+    spoils.set(true);
     event_loop.dispatch(Some(Duration::ZERO), &mut ()).unwrap_err();
     assert_eq!(wakes.count(), 0, "the timer came first, and this test shows nothing");
     turn_until(&mut event_loop, &mut (), |()| wakes.count() > 0);

@@ -573,5 +573,7 @@ fn dropping_a_waker_may_drop_another_wait() {
     assert!(poll_as(&mut (&*socket).next(), &owner()).is_pending());
     peer.send("message", 0).unwrap();
     turns(&mut event_loop);
+    // The turn is that of the reader which the waker owns. With the waker, it goes, and passes its turn on.
+    assert!(poll_once(&mut reader).is_pending());
     assert!(poll_once(&mut reader).is_ready());
 }
