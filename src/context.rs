@@ -70,8 +70,8 @@ impl AsyncZmqContext {
         let kind =
             const { K::SOCKET_TYPE.expect("a socket of kind `Any` is adopted: its type does not say what to create") };
         let failed = |errno: Errno| errno.error("create the socket");
-        let socket = self.core.context().socket(kind).map_err(|error| failed(error.into()))?;
-        let socket = AsyncZmqSocket::new(ffi::Socket::new(socket), &self.core)?;
+        let socket = ffi::Socket::open(self.core.context(), kind).map_err(failed)?;
+        let socket = AsyncZmqSocket::new(socket, &self.core)?;
         let linger = i32::try_from(Self::DEFAULT_LINGER.as_millis()).unwrap_or(i32::MAX);
         socket.raw().set_linger(linger).map_err(failed)?;
         Ok(socket)

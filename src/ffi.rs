@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::ffi::{CString, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{io, thread};
 
 use zmq::Message;
@@ -32,7 +33,16 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// Creates a socket of a context that is kept by somebody else here.
+    pub(crate) fn open(context: &zmq::Context, kind: zmq::SocketType) -> Result<Self, Errno> {
+        // The zmq crate hides its context's pointer, and panics on an errno that it has no name for: when the system,
+        // not the process, is out of descriptors (ENFILE).
+        let opened = catch_unwind(AssertUnwindSafe(|| context.socket(kind)));
+        Ok(Self::with(opened.map_err(|_| Errno::last())??, false))
+    }
+
     /// A socket of a context that is kept by somebody else here.
+    #[cfg(test)]
     pub(crate) fn new(socket: zmq::Socket) -> Self {
         Self::with(socket, false)
     }
