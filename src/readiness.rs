@@ -88,6 +88,7 @@ impl Readiness {
     }
 
     /// True if this place may try now: it would overtake nobody, or it was called.
+    #[inline]
     pub(crate) fn may_try(&self, direction: Direction, place: &Place<'_>) -> bool {
         if self.calls_everyone(direction) {
             return true;
@@ -208,10 +209,12 @@ impl Readiness {
         self.calls_everyone(Direction::Write) && self.write.someone_waits()
     }
 
+    #[inline]
     fn calls_everyone(&self, direction: Direction) -> bool {
         direction == Direction::Write && self.write_order == WriteOrder::PerMessage
     }
 
+    #[inline]
     fn waiters(&self, direction: Direction) -> &Waiters {
         match direction {
             Direction::Read => &self.read,
@@ -250,12 +253,21 @@ impl FromIterator<Waker> for Wakes {
 }
 
 impl Drop for Wakes {
+    #[inline]
     fn drop(&mut self) {
-        for waker in self.called.drain(..) {
-            // A waker that panics is reported by the panic hook. It must not keep the others from being woken, nor
-            // end the dispatch that we are in: calloop drops the rest of the batch then.
-            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        // Nearly always there is nobody.
+        if !self.called.is_empty() {
+            wake_all(&mut self.called);
         }
+    }
+}
+
+#[cold]
+fn wake_all(wakers: &mut SmallVec<[Waker; 2]>) {
+    for waker in wakers.drain(..) {
+        // A waker that panics is reported by the panic hook. It must not keep the others from being woken, nor end the
+        // dispatch that we are in: calloop drops the rest of the batch then.
+        drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
     }
 }
 

@@ -91,7 +91,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         K: CanRecv,
     {
         self.state().check()?;
-        let mut message = Multipart::new();
+        let mut message = Multipart::from_frame(zmq::Message::new());
         match receive(self.raw(), &mut message) {
             Ok(()) => {
                 self.state().succeeded(Direction::Read, &mut Place::Slot);
@@ -125,7 +125,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     #[inline]
     pub(crate) fn poll_recv(&self, place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<Multipart>> {
-        let mut message = Multipart::new();
+        let mut message = Multipart::from_frame(zmq::Message::new());
         self.poll_recv_into(&mut message, place, cx).map_ok(|()| message)
     }
 

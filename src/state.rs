@@ -151,6 +151,7 @@ impl State {
     }
 
     /// An operation in this direction ended without success, or its future was dropped.
+    #[inline]
     pub(crate) fn left(&self, direction: Direction, place: &mut Place<'_>, took_turn: bool) {
         let ticket = match place {
             Place::Line(ticket) => ticket.take(),
