@@ -19,7 +19,7 @@ use futures::StreamExt;
 const MESSAGES: u32 = 1_000_000;
 const SIZE: usize = 32;
 const ROUNDS: usize = 7;
-const BUDGETS: [usize; 6] = [16, 64, 128, 256, 1024, 4096];
+const BUDGETS: [usize; 7] = [16, 64, 256, 512, 1024, 2048, 4096];
 
 fn main() {
     if std::env::args().any(|argument| argument == "ours") {

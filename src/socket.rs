@@ -191,7 +191,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// Sets how many messages the socket receives, and how many it sends, in one turn of the loop before the task that
-    /// asks for more is parked until the next turn. The default is 256.
+    /// asks for more is parked until the next turn. The default is 512.
     ///
     /// A larger budget spends less time in the loop's own work, a smaller one lets other sources in sooner. It is for all
     /// tasks on this socket together.

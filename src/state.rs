@@ -451,4 +451,7 @@ impl Drop for Wait<'_> {
 }
 
 /// Messages in each direction that a socket gives away in one turn of the loop.
-const DEFAULT_BUDGET: usize = 256;
+///
+/// Measured with `cargo bench --bench receive`: it is where a larger one brings little throughput any more (0.65 of
+/// blocking libzmq's at 256, 0.92 at 512, 0.96 at 1024), and a turn of small messages still lasts less than 0.1 ms.
+const DEFAULT_BUDGET: usize = 512;
