@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "these are tests, clippy just cannot tell")]
 
+pub(crate) mod hand;
+
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
