@@ -18,7 +18,7 @@ use calloop_zmq::{AsyncZmqSocket, Multipart};
 use common::hand::Hand;
 use common::{Rig, Rng, number, numbered};
 use futures::future::LocalBoxFuture;
-use futures::{FutureExt, SinkExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 
 const TCP: &str = "tcp://127.0.0.1:*";
 
@@ -431,6 +431,87 @@ fn router_senders_wait_for_their_own_peer_only() {
     }
     drain(PEERS - 1);
     assert!(!rig.is_live() && received.iter().all(|received| *received == 10), "{received:?}");
+}
+
+#[test]
+fn a_stream_beside_futures_under_a_flood() {
+    stream_beside_futures(true);
+}
+
+#[test]
+fn a_stream_beside_futures_with_pauses() {
+    stream_beside_futures(false);
+}
+
+/// One task polls the Stream, three await `recv`.
+fn stream_beside_futures(flood: bool) {
+    const MESSAGES: u64 = 20_000;
+    let (mut rig, rng) = (Rig::new(), RefCell::new(Rng::new()));
+    let pull = rig.socket::<Pull>("PULL", |_| Ok(()));
+    let push = rig.socket::<Push>("PUSH", |_| Ok(()));
+    push.connect(&pull.bind("inproc://beside").unwrap()).unwrap();
+    let (total, probe) = (Rc::new(Cell::new(0)), rig.probe("readers"));
+    let each = [(); 4].map(|()| Rc::new(Cell::new(0_u64)));
+    for (task, own) in each.iter().enumerate() {
+        let (pull, probe, total, own) = (Rc::clone(&pull), Rc::clone(&probe), Rc::clone(&total), Rc::clone(own));
+        rig.spawn_aside(async move {
+            loop {
+                let message = if task == 0 {
+                    probe.wait((&*pull).next()).await.unwrap().unwrap()
+                } else {
+                    probe.wait(pull.recv()).await.unwrap()
+                };
+                assert_eq!(number(&message[0]), total.replace(total.get() + 1), "lost, doubled or out of order");
+                own.set(own.get() + 1);
+            }
+        });
+    }
+    let context = rig.context.clone();
+    rig.spawn(async move {
+        for number in 0..MESSAGES {
+            push.send(numbered(number)).await.unwrap();
+            if !flood && rng.borrow_mut().below(4) == 0 {
+                context.sleep(Duration::from_micros(1)).await;
+            }
+        }
+    });
+    rig.run_until(|| total.get() == MESSAGES);
+    let each = each.map(|own| own.get());
+    println!("flood = {flood}: {each:?}");
+    assert!(each.iter().all(|own| *own > MESSAGES / 100), "{each:?}");
+}
+
+#[test]
+fn a_sink_beside_futures_lets_them_send() {
+    const EACH: u64 = 3000;
+    let mut rig = Rig::new();
+    let push = rig.socket::<Push>("PUSH", |raw| raw.set_sndhwm(1));
+    let pull = rig.socket::<Pull>("PULL", |raw| raw.set_rcvhwm(1));
+    push.connect(&pull.bind("inproc://mixed").unwrap()).unwrap();
+    let probe = rig.probe("senders");
+    let each = [(); 3].map(|()| Rc::new(Cell::new(0_u64)));
+    for (task, own) in each.iter().enumerate() {
+        let (push, probe, own) = (Rc::clone(&push), Rc::clone(&probe), Rc::clone(own));
+        rig.spawn_aside(async move {
+            loop {
+                if task == 0 {
+                    probe.wait((&*push).feed(numbered(own.get()))).await.unwrap();
+                } else {
+                    probe.wait(push.send(numbered(own.get()))).await.unwrap();
+                }
+                own.set(own.get() + 1);
+            }
+        });
+    }
+    rig.spawn(async move {
+        for _ in 0..3 * EACH {
+            pull.recv().await.unwrap();
+        }
+    });
+    rig.run();
+    let each = each.map(|own| own.get());
+    println!("{each:?}");
+    assert!(each.iter().all(|own| *own > EACH / 100), "{each:?}");
 }
 
 #[test]
