@@ -72,6 +72,9 @@ fn hostile_input(kind: SocketType, good_kind: SocketType, hostile_kind: &str) {
     let _alone = alone();
     let mut rng = Rng::new();
     let (mut event_loop, context) = fixture();
+    // The first socket starts libzmq's threads.
+    let _first = socket(&context, kind);
+    let at_first = descriptors();
     let ours = socket(&context, kind);
     let endpoint = ours.bind(TCP).unwrap();
     let address = endpoint.strip_prefix("tcp://").unwrap();
@@ -124,9 +127,15 @@ fn hostile_input(kind: SocketType, good_kind: SocketType, hostile_kind: &str) {
         // A PAIR has one peer, a REQ only hears whom it asked. The others were spoken to, so the handshakes are right.
         let hears = !matches!(kind, SocketType::PAIR | SocketType::REQ | SocketType::PUSH | SocketType::PUB);
         assert_eq!(talk.from_others > 0, hears);
-        down_to(&context, baseline).await;
+        // libzmq 4.3.4 leaves a second peer of a PAIR connected, and if that one says something it does not see it go:
+        // the descriptor stays until the PAIR is closed.
+        if kind != SocketType::PAIR {
+            down_to(&context, baseline).await;
+        }
         talk.on().await;
     });
+    drop((ours, good));
+    run(&mut event_loop, down_to(&context, at_first));
 }
 
 /// The conversation with the good peer.
@@ -168,7 +177,7 @@ impl Talk<'_> {
     }
 
     fn word(&self) -> Multipart {
-        ["good".to_owned(), self.number.to_string()].into()
+        word(self.number)
     }
 
     /// As the receiver gets it: a ROUTER adds the sender.
@@ -237,7 +246,7 @@ impl Talk<'_> {
 
     /// REP to the good REQ.
     async fn answer(&mut self) {
-        let (word, good, ours) = (self.word(), self.good, self.ours);
+        let (number, context, good, ours) = (self.number, self.context, self.good, self.ours);
         let serve = async {
             loop {
                 let question = ours.recv().await.unwrap();
@@ -245,13 +254,23 @@ impl Talk<'_> {
                 ours.send(question).await.unwrap();
             }
         };
+        // A request without a delimiter whose sender has gone swallows the reply to the next one, whoever that is from
+        // (libzmq 4.3.4: `router_t::rollback` leaves `_more_out` set when there is no pipe). So ask again.
         let ask = async {
-            good.send(word).await.unwrap();
-            good.recv().await.unwrap()
+            loop {
+                good.send(word(number)).await.unwrap();
+                if let Ok(reply) = context.timeout(Duration::from_millis(100), good.recv()).await {
+                    break reply.unwrap();
+                }
+            }
         };
         let Either::Left((reply, _)) = select(Box::pin(ask), Box::pin(serve)).await;
         assert_eq!(reply, self.word());
     }
+}
+
+fn word(number: u64) -> Multipart {
+    ["good".to_owned(), number.to_string()].into()
 }
 
 fn socket(context: &AsyncZmqContext, kind: SocketType) -> AsyncZmqSocket<Any> {
