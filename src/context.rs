@@ -66,6 +66,11 @@ impl AsyncZmqContext {
     /// [`Error::Zmq`](crate::Error::Zmq) with `EMFILE` if the context has its maximum of sockets (1,023) or the process
     /// is out of descriptors, [`Error::Terminated`](crate::Error::Terminated), or
     /// [`Error::Register`](crate::Error::Register).
+    ///
+    /// # Panics
+    ///
+    /// Where the loop itself is borrowed, as calloop's own `insert_source` does: in the `before_sleep` of another source,
+    /// and in a drop that `LoopHandle::remove` causes.
     pub fn socket<K: Kind>(&self) -> crate::Result<AsyncZmqSocket<K>> {
         let kind =
             const { K::SOCKET_TYPE.expect("a socket of kind `Any` is adopted: its type does not say what to create") };

@@ -146,6 +146,11 @@ impl Socket {
         }
     }
 
+    /// Ends a REQ's `ZMQ_REQ_CORRELATE`.
+    pub(crate) fn uncorrelate(&self) -> Result<(), Errno> {
+        self.set_option(zmq_sys::ZMQ_REQ_CORRELATE, 0)
+    }
+
     /// One of libzmq's four calls that take an endpoint.
     pub(crate) fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
         let (operation, function): (_, unsafe extern "C" fn(_, _) -> _) = match call {

@@ -227,6 +227,13 @@ struct HubSource {
     token: Option<Token>,
 }
 
+impl HubSource {
+    /// True if nobody else has the hub, and so nobody ever will.
+    fn is_alone(&self) -> bool {
+        Rc::strong_count(&self.hub) == 1
+    }
+}
+
 impl EventSource for HubSource {
     type Event = Infallible;
     type Metadata = ();
@@ -239,10 +246,16 @@ impl EventSource for HubSource {
     where
         F: FnMut(Infallible, &mut ()),
     {
-        if self.token == Some(token) {
-            self.hub.act();
+        if self.token != Some(token) {
+            return Ok(PostAction::Continue);
         }
-        Ok(PostAction::Continue)
+        self.hub.act();
+        if !self.is_alone() {
+            return Ok(PostAction::Continue);
+        }
+        // The context, its sockets and sleeps are gone. The ping goes with the hub.
+        self.hub.timer.get().copied().into_iter().for_each(|timer| self.hub.reach.remove(timer));
+        Ok(PostAction::Remove)
     }
 
     // These answer `Ok`, always: on an `Err` calloop forgets half of a source with lifecycle events and panics at the
@@ -263,7 +276,7 @@ impl EventSource for HubSource {
 
     fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
         self.hub.turn.set(self.hub.turn.get() + 1);
-        let act = self.hub.must_act();
+        let act = self.hub.must_act() || self.is_alone();
         self.hub.asleep.set(!act);
         Ok(self.token.filter(|_| act).map(|token| (SYNTHETIC, token)))
     }

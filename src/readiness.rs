@@ -20,7 +20,7 @@
 //!
 //! Besides the line, each direction has one *slot*, for `poll_next` and the Sink's polls. A future leaves the line when
 //! it is dropped; a poll leaves nothing behind that could tell that nobody will poll again. So the slot is called along
-//! with the head, never instead of it, and holds nobody up.
+//! with the head, never instead of it, and holds nobody up. While there is a line, it has one turn for each call.
 //!
 //! Wakers are handed out in [`Wakes`], to be woken when nothing is borrowed: a waker may run code that comes back here.
 
@@ -95,7 +95,7 @@ impl Readiness {
         }
         let line = &self.waiters(direction).line;
         match place {
-            Place::Slot => true,
+            Place::Slot => line.first.is_none() || self.waiters(direction).slot_called,
             Place::Line(None) => line.first.is_none(),
             Place::Line(Some(ticket)) => line.first == Some(ticket.0) || line.entries[ticket.0].waker.is_none(),
         }
@@ -119,16 +119,23 @@ impl Readiness {
         released
     }
 
+    /// The slot had its turn.
+    #[inline]
+    pub(crate) fn slot_took_turn(&mut self, direction: Direction) {
+        self.waiters_mut(direction).slot_called = false;
+    }
+
     /// Gives a place in the line up: its operation ended (`took_turn`), or its future was dropped.
     ///
     /// Its turn passes on to the next: more may be there, and the call that it got may have been the only one.
     #[allow(clippy::needless_pass_by_value, reason = "the ticket ends here")]
     pub(crate) fn leave(&mut self, direction: Direction, ticket: Ticket, took_turn: bool) -> Wakes {
-        let line = &mut self.waiters_mut(direction).line;
+        let waiters = self.waiters_mut(direction);
         let mut wakes = Wakes::default();
-        wakes.unneeded = line.leave(ticket.0);
+        wakes.unneeded = waiters.line.leave(ticket.0);
         if wakes.unneeded.is_none() || took_turn {
-            wakes.called.extend(line.call_first());
+            waiters.call_slot(&mut wakes);
+            wakes.called.extend(waiters.line.call_first());
         }
         wakes
     }
@@ -153,12 +160,12 @@ impl Readiness {
     pub(crate) fn call(&mut self, directions: Events) -> Wakes {
         let mut wakes = Wakes::default();
         if directions.readable {
-            wakes.called.extend(self.read.slot.take());
+            self.read.call_slot(&mut wakes);
             wakes.called.extend(self.read.line.call_first());
         }
         if directions.writable {
             let everyone = self.calls_everyone(Direction::Write);
-            wakes.called.extend(self.write.slot.take());
+            self.write.call_slot(&mut wakes);
             if everyone {
                 self.write.line.call_all(&mut wakes);
             } else {
@@ -170,12 +177,15 @@ impl Readiness {
 
     /// The Sink holds nothing any more: calls who waits for that, room or no room.
     pub(crate) fn flushed(&mut self) -> Wakes {
-        self.write.slot.take().into_iter().collect()
+        let mut wakes = Wakes::default();
+        self.write.call_slot(&mut wakes);
+        wakes
     }
 
     /// True if [`call`](Self::call) would wake somebody.
     pub(crate) fn would_wake(&self, directions: Events) -> bool {
-        directions.readable && self.read.someone_waits() || directions.writable && self.write.someone_waits()
+        directions.readable && self.read.can_be_called(false)
+            || directions.writable && self.write.can_be_called(self.calls_everyone(Direction::Write))
     }
 
     /// True if somebody waits who has not been called.
@@ -193,7 +203,7 @@ impl Readiness {
     pub(crate) fn end(&mut self) -> Wakes {
         let mut wakes = Wakes::default();
         for waiters in [&mut self.read, &mut self.write] {
-            wakes.called.extend(waiters.slot.take());
+            waiters.call_slot(&mut wakes);
             waiters.line.call_all(&mut wakes);
         }
         wakes
@@ -275,6 +285,8 @@ fn wake_all(wakers: &mut SmallVec<[Waker; 2]>) {
 #[derive(Debug, Default)]
 struct Waiters {
     slot: Option<Waker>,
+    /// The slot was called, and has not had its turn.
+    slot_called: bool,
     line: Line,
 }
 
@@ -282,6 +294,19 @@ impl Waiters {
     #[inline]
     fn someone_waits(&self) -> bool {
         self.slot.is_some() || self.line.waiting > 0
+    }
+
+    /// True if a call would find somebody: where one is called at a time, it may be that the first was called already
+    /// and takes its time.
+    fn can_be_called(&self, everyone: bool) -> bool {
+        self.slot.is_some() || if everyone { self.line.waiting > 0 } else { self.line.first_waits() }
+    }
+
+    fn call_slot(&mut self, wakes: &mut Wakes) {
+        if let Some(waker) = self.slot.take() {
+            self.slot_called = true;
+            wakes.called.push(waker);
+        }
     }
 }
 
@@ -339,6 +364,10 @@ impl Line {
             self.waiting -= 1;
         }
         waker
+    }
+
+    fn first_waits(&self) -> bool {
+        self.first.is_some_and(|first| self.entries[first].waker.is_some())
     }
 
     fn call_first(&mut self) -> Option<Waker> {
@@ -521,8 +550,12 @@ mod tests {
         drop(readiness.park(READ, &mut Place::Slot, stream.waker.clone()));
         assert!(Waiter::new().may_try(&readiness, READ));
         let future = Waiter::parked(&mut readiness, READ);
+        assert!(!readiness.may_try(READ, &Place::Slot), "it overtakes nobody either");
         drop(readiness.ready(IN));
         assert_eq!((stream.wakes(), future.wakes()), (1, 1));
+        assert!(readiness.may_try(READ, &Place::Slot));
+        readiness.slot_took_turn(READ);
+        assert!(!readiness.may_try(READ, &Place::Slot), "one turn for each call");
     }
 
     #[test]

@@ -61,11 +61,11 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Receives a message into `message`, whose room is used again: a loop that receives this way allocates nothing,
     /// also for messages of several frames.
     ///
-    /// The old frames are dropped when the future is first polled.
+    /// The old frames are dropped at the first poll, whatever comes of it.
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv). `message` is empty or holds one empty frame then.
+    /// As [`recv`](Self::recv). `message` is empty then.
     ///
     /// # Cancel safety
     ///
@@ -94,7 +94,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         let mut message = Multipart::from_frame(zmq::Message::new());
         match receive(self.raw(), &mut message) {
             Ok(()) => {
-                self.state().succeeded(Direction::Read, &mut Place::Slot);
+                self.state().succeeded_aside(Direction::Read);
                 Ok(Some(message))
             }
             Err(Errno::EAGAIN) => match self.state().look_for_writers(self.raw()) {
@@ -139,16 +139,25 @@ impl<K: Kind> AsyncZmqSocket<K> {
         let state = self.state();
         match state.poll_turn(Direction::Read, &mut place, cx) {
             Poll::Ready(Ok(())) => {}
-            waits_or_ended => return waits_or_ended,
+            waits_or_ended => {
+                message.clear();
+                return waits_or_ended;
+            }
         }
         match receive(self.raw(), message) {
             Ok(()) => {
                 state.succeeded(Direction::Read, &mut place);
                 Poll::Ready(Ok(()))
             }
-            Err(Errno::EAGAIN) => self.park_reader(place, cx),
             Err(errno) => {
+                // Some kinds leave what was in there.
+                message.clear();
+                if errno == Errno::EAGAIN {
+                    return self.park_reader(place, cx);
+                }
                 state.left(Direction::Read, &mut place, false);
+                // A task that goes on asking is to let the loop go on.
+                state.spend(Direction::Read);
                 Poll::Ready(Err(state.failed(errno, "receive")))
             }
         }

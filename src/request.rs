@@ -72,8 +72,10 @@ impl AsyncZmqSocket<Req> {
                 }
             }
             if let Some(wait) = &mut sending {
-                ready!(self.poll_send(&mut message, wait.place(), cx))
-                    .map_err(|error| SendError { message: std::mem::take(&mut message), error })?;
+                if let Err(error) = ready!(self.poll_send(&mut message, wait.place(), cx)) {
+                    turn = None;
+                    return Poll::Ready(Err(SendError { message: std::mem::take(&mut message), error }));
+                }
                 sending = None;
             }
             let reply = ready!(self.poll_recv(receiving.place(), cx));

@@ -66,7 +66,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         let mut others = Wakes::default();
         match self.attempt_in_order(&mut message, &mut others) {
             Ok(true) => {
-                self.state().succeeded(Direction::Write, &mut Place::Slot);
+                self.state().succeeded_aside(Direction::Write);
                 Ok(None)
             }
             Ok(false) => Ok(Some(message)),
@@ -93,10 +93,10 @@ impl<K: Kind> AsyncZmqSocket<K> {
         self.ready(Direction::Write)
     }
 
-    /// Takes back what the Sink could not send: the message that libzmq refused last, or the one that still waits for
-    /// room.
+    /// Takes back what the Sink could not send: a message that libzmq refused, or one that still waits for room.
     ///
-    /// A Sink's errors cannot carry the message. It is kept here until the next one is refused.
+    /// A Sink's errors cannot carry the message. It is kept here until the Sink is given the next one. There may be two,
+    /// where the Sink held one and was given another: call it until there is none.
     pub fn take_unsent(&self) -> Option<Multipart>
     where
         K: CanSend,
@@ -127,6 +127,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
             Ok(false) => self.park_writer(place, cx),
             Err(error) => {
                 state.left(Direction::Write, &mut place, false);
+                // A task that goes on asking is to let the loop go on.
+                state.spend(Direction::Write);
                 Poll::Ready(Err(error))
             }
         }
@@ -163,10 +165,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     /// Sends what the Sink holds. `true`: nothing is left.
     fn try_flush(&self, others: &mut Wakes) -> crate::Result<bool> {
-        self.state().check()?;
         while let Some(mut message) = self.outbox().pop() {
-            match self.attempt(&mut message, others) {
-                Ok(true) => self.state().succeeded(Direction::Write, &mut Place::Slot),
+            match self.state().check().and_then(|()| self.attempt(&mut message, others)) {
+                Ok(true) => self.state().succeeded_aside(Direction::Write),
                 Ok(false) => {
                     self.outbox().put_back(message);
                     return Ok(false);
@@ -185,7 +186,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Tries to hand the message over. `false`: there is no room, and it is untouched.
     #[inline]
     fn attempt(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
-        self.state().tried();
+        self.state().tries();
         match self.transmitter().transmit(self.raw(), message) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN) => self.attempt_again(message, others),
@@ -247,6 +248,7 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
 
     #[inline]
     fn start_send(self: Pin<&mut Self>, mut message: Multipart) -> crate::Result<()> {
+        self.outbox().forget_refused();
         let mut others = Wakes::default();
         match self.attempt_in_order(&mut message, &mut others) {
             Ok(true) => {

@@ -5,8 +5,11 @@
 //! Whether a try processed any cannot be seen, but it can be known: libzmq's sends do so only when the last one that
 //! did is 3 million clock ticks ago, which is 0.6 to 3 milliseconds. So after a failed try that others wait beside, the
 //! senders are called once more when nobody has tried for [`QUIET`]. The first of them to try then processes what there
-//! is, for certain, and looks for everyone else; those who try within [`WINDOW`] of it process nothing, for certain, and
-//! have seen all that it brought. Whatever comes later announces itself.
+//! is, for certain, and the first to fail looks for everyone else; those who try within [`WINDOW`] of the first process
+//! nothing, for certain, and have seen all that it brought. Whatever comes later announces itself.
+//!
+//! If it never gets quiet, they are called all the same, now and then. If they take longer than the window, there is
+//! nothing for certain, and they are called again, at ever longer intervals until something happens.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -16,6 +19,8 @@ pub(crate) struct Settling {
     phase: Cell<Phase>,
     /// Counts the tries, to see whether it was quiet.
     tries: Cell<u64>,
+    /// How often the senders were called in vain since something happened.
+    in_vain: Cell<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,12 +28,15 @@ enum Phase {
     /// Nobody was harmed since the last time.
     #[default]
     Settled,
-    /// The senders are to be called at this time, if nobody tried by then.
-    Due { at: Instant, tries: u64 },
-    /// They are called. The first of them has not tried yet.
+    /// The senders are to be called when nobody has tried for a while, and at `latest` in any case. As of `since`, there
+    /// had been so many tries.
+    Due { since: Instant, latest: Instant, tries: u64 },
+    /// They are called. Nobody has tried yet.
     Called,
-    /// The first of them tried at this time.
-    Tried { at: Instant },
+    /// The first of them tries, at this time. Nobody has failed yet.
+    Trying { first: Instant },
+    /// One failed, and looked for the others.
+    Tried { first: Instant },
 }
 
 /// What is to be done before the loop sleeps.
@@ -41,24 +49,34 @@ pub(crate) enum Verdict {
 }
 
 impl Settling {
+    /// Somebody tries to send.
     #[inline]
-    pub(crate) fn tried(&self) {
+    pub(crate) fn tries(&self) {
         self.tries.set(self.tries.get() + 1);
+        if self.phase.get() == Phase::Called {
+            self.phase.set(Phase::Trying { first: Instant::now() });
+        }
     }
 
     /// True if a try that failed just now has processed no commands, and needs no second one.
     pub(crate) fn in_window(&self, now: Instant) -> bool {
-        matches!(self.phase.get(), Phase::Tried { at } if now.saturating_duration_since(at) < WINDOW)
+        matches!(self.phase.get(), Phase::Tried { first } if in_window(first, now))
     }
 
     /// A try failed and may have harmed others. Answers whether somebody has to come back for them.
     pub(crate) fn failed(&self, others_wait: bool, now: Instant) -> bool {
         match self.phase.get() {
-            Phase::Called => self.phase.set(Phase::Tried { at: now }),
-            _ if others_wait => self.come_back(now + QUIET),
+            Phase::Trying { first } if in_window(first, now) => self.phase.set(Phase::Tried { first }),
+            Phase::Due { latest, .. } => self.wait(now, latest),
+            _ if others_wait => self.wait(now, self.latest(now)),
             _ => {}
         }
         self.is_due()
+    }
+
+    /// Something happened: whoever is harmed from now on is looked after soon.
+    pub(crate) fn happened(&self) {
+        self.in_vain.set(0);
     }
 
     /// True if somebody has to come back.
@@ -69,40 +87,61 @@ impl Settling {
     /// Libzmq may be called behind our back: come back now and then.
     pub(crate) fn lent(&self, now: Instant) {
         if !self.is_due() {
-            self.come_back(now + WHILE_LENT);
+            self.wait(now, self.latest(now));
         }
     }
 
     pub(crate) fn verdict(&self, now: Instant) -> Verdict {
-        match self.phase.get() {
-            Phase::Due { tries, .. } if tries != self.tries.get() => {
-                self.come_back(now + QUIET);
-                Verdict::Wait(now + QUIET)
-            }
-            Phase::Due { at, .. } if now < at => Verdict::Wait(at),
-            Phase::Due { .. } => Verdict::CallSenders,
-            _ => Verdict::Nothing,
+        let Phase::Due { mut since, latest, tries } = self.phase.get() else { return Verdict::Nothing };
+        if tries != self.tries.get() && now < latest {
+            since = now;
+            self.wait(now, latest);
         }
+        let at = latest.min(since + self.patience());
+        if now < at { Verdict::Wait(at) } else { Verdict::CallSenders }
     }
 
     /// The senders are being called, for whatever reason: one that is due is not called twice.
     pub(crate) fn called(&self, now: Instant) {
-        if self.verdict(now) == Verdict::CallSenders {
-            self.phase.set(Phase::Called);
+        if self.verdict(now) != Verdict::CallSenders {
+            return;
+        }
+        match self.phase.get() {
+            Phase::Due { since, tries, .. } if tries == self.tries.get() && since + QUIET <= now => {
+                self.in_vain.set(self.in_vain.get().saturating_add(1));
+                self.phase.set(Phase::Called);
+            }
+            // It was not quiet: this is a try for each, and nothing is certain.
+            _ => self.wait(now, self.latest(now)),
         }
     }
 
-    fn come_back(&self, at: Instant) {
-        self.phase.set(Phase::Due { at, tries: self.tries.get() });
+    fn wait(&self, since: Instant, latest: Instant) {
+        self.phase.set(Phase::Due { since, latest, tries: self.tries.get() });
     }
+
+    fn latest(&self, now: Instant) -> Instant {
+        now + LATEST.max(self.patience())
+    }
+
+    /// How long to wait for quiet: four times as long each time that it was in vain.
+    fn patience(&self) -> Duration {
+        QUIET.saturating_mul(4_u32.saturating_pow(self.in_vain.get())).min(PATIENCE)
+    }
+}
+
+fn in_window(first: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(first) < WINDOW
 }
 
 /// Longer than 3 million ticks of any clock in use.
 const QUIET: Duration = Duration::from_millis(5);
 /// Shorter than 3 million ticks of any clock in use.
 const WINDOW: Duration = Duration::from_micros(500);
-/// How often parked senders are called while the bare socket is lent out.
-const WHILE_LENT: Duration = Duration::from_millis(50);
+/// Senders are called after this time though it is not quiet.
+const LATEST: Duration = Duration::from_millis(50);
+/// The longest wait for quiet.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -113,7 +152,7 @@ mod tests {
     #[test]
     fn a_lone_sender_settles_at_once() {
         let (settling, now) = (Settling::default(), Instant::now());
-        settling.tried();
+        settling.tries();
         assert!(!settling.failed(false, now));
         assert_eq!(settling.verdict(now + QUIET), Verdict::Nothing);
     }
@@ -121,40 +160,62 @@ mod tests {
     #[test]
     fn senders_are_called_once_it_was_quiet_and_then_settle() {
         let (settling, now) = (Settling::default(), Instant::now());
-        settling.tried();
+        settling.tries();
         assert!(settling.failed(true, now));
         assert_eq!(settling.verdict(now + TICK), Verdict::Wait(now + QUIET));
-
-        let then = now + QUIET;
-        assert_eq!(settling.verdict(then), Verdict::CallSenders);
-        settling.called(then);
-        settling.tried();
-        assert!(!settling.in_window(then), "the first to try looks for everyone");
+        assert_eq!(settling.verdict(now + QUIET), Verdict::CallSenders);
+        settling.called(now + QUIET);
+        settling.tries();
+        let then = Instant::now();
+        assert!(!settling.in_window(then), "the first to fail looks for everyone");
         assert!(!settling.failed(true, then));
-        settling.tried();
-        assert!(settling.in_window(then + TICK), "the next has nothing to look for");
-        assert_eq!(settling.verdict(then + QUIET), Verdict::Nothing);
+        settling.tries();
+        assert!(settling.in_window(then), "the next has nothing to look for");
+        assert_eq!(settling.verdict(then + PATIENCE), Verdict::Nothing);
     }
 
     #[test]
-    fn tries_in_the_meantime_put_it_off() {
-        let (settling, now) = (Settling::default(), Instant::now());
-        assert!(settling.failed(true, now));
-        settling.tried();
-        let then = now + QUIET;
-        assert_eq!(settling.verdict(then), Verdict::Wait(then + QUIET));
-        assert_eq!(settling.verdict(then + QUIET), Verdict::CallSenders);
-    }
-
-    #[test]
-    fn a_try_after_the_window_starts_over() {
+    fn the_window_begins_with_the_first_try_even_if_that_one_can_send() {
         let (settling, now) = (Settling::default(), Instant::now());
         assert!(settling.failed(true, now));
         settling.called(now + QUIET);
-        assert!(!settling.failed(true, now + QUIET));
-        let late = now + QUIET + WINDOW;
-        assert!(!settling.in_window(late));
-        assert!(settling.failed(true, late));
+        settling.tries();
+        let late = Instant::now() + WINDOW;
+        settling.tries();
+        assert!(settling.failed(true, late), "too long after the first");
+    }
+
+    #[test]
+    fn tries_in_the_meantime_put_it_off_but_not_for_ever() {
+        let (settling, now) = (Settling::default(), Instant::now());
+        assert!(settling.failed(true, now));
+        settling.tries();
+        let then = now + QUIET;
+        assert_eq!(settling.verdict(then), Verdict::Wait(then + QUIET));
+        settling.tries();
+        assert_eq!(settling.verdict(now + LATEST), Verdict::CallSenders);
+        settling.called(now + LATEST);
+        assert!(settling.is_due(), "nothing is certain yet");
+    }
+
+    #[test]
+    fn calls_in_vain_come_ever_later_until_something_happens() {
+        let (settling, mut now) = (Settling::default(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            assert!(settling.failed(true, now));
+            let Verdict::Wait(at) = settling.verdict(now) else { panic!("it is due at once") };
+            waits.push((at - now).as_millis());
+            now = at;
+            settling.called(now);
+            // Whoever tries does so too late.
+            settling.tries();
+            now += WINDOW + PATIENCE;
+        }
+        assert_eq!(waits, [5, 20, 80, 320, 1000, 1000]);
+        settling.happened();
+        assert!(settling.failed(true, now));
+        assert_eq!(settling.verdict(now), Verdict::Wait(now + QUIET));
     }
 
     #[test]
@@ -162,7 +223,7 @@ mod tests {
         let (settling, now) = (Settling::default(), Instant::now());
         settling.lent(now);
         settling.lent(now + TICK);
-        assert_eq!(settling.verdict(now + TICK), Verdict::Wait(now + WHILE_LENT));
-        assert_eq!(settling.verdict(now + WHILE_LENT), Verdict::CallSenders);
+        assert_eq!(settling.verdict(now + TICK), Verdict::Wait(now + QUIET));
+        assert_eq!(settling.verdict(now + QUIET), Verdict::CallSenders);
     }
 }

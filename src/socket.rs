@@ -174,6 +174,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_ref<R>(&self, call: impl FnOnce(&zmq::Socket) -> R) -> R {
+        // Before, should the call panic; and after, should somebody begin to wait in it.
+        self.state().touched();
         let result = call(self.socket.get_ref());
         self.state().touched();
         result
@@ -232,8 +234,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
             match state.look_for_others(&self.socket, direction) {
                 Ok((events, others)) if events.has(direction) => {
                     drop(others);
-                    // It took nothing: whoever is next may find the same.
+                    // It took nothing, and may have swallowed what others wait for.
                     state.left(direction, &mut place, true);
+                    state.call(direction);
                     Poll::Ready(Ok(()))
                 }
                 Ok((_, others)) => {
@@ -309,6 +312,7 @@ impl AsyncZmqSocket<Sub> {
     ///
     /// [`Error::Terminated`].
     pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.state().check()?;
         self.socket.get_ref().set_subscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("subscribe"))
     }
 
@@ -318,6 +322,7 @@ impl AsyncZmqSocket<Sub> {
     ///
     /// [`Error::Terminated`].
     pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.state().check()?;
         self.socket.get_ref().set_unsubscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("unsubscribe"))
     }
 }
@@ -363,7 +368,7 @@ impl<K: Kind> fmt::Debug for AsyncZmqSocket<K> {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     held: RefCell<VecDeque<Multipart>>,
-    refused: RefCell<Option<Multipart>>,
+    refused: RefCell<VecDeque<Multipart>>,
 }
 
 impl Outbox {
@@ -386,10 +391,17 @@ impl Outbox {
     }
 
     pub(crate) fn refuse(&self, message: Multipart) {
-        self.refused.replace(Some(message));
+        self.refused.borrow_mut().push_back(message);
+    }
+
+    /// The Sink is given another message: what was refused before is nobody's business any more.
+    #[inline]
+    pub(crate) fn forget_refused(&self) {
+        self.refused.borrow_mut().clear();
     }
 
     pub(crate) fn take(&self) -> Option<Multipart> {
-        self.refused.take().or_else(|| self.pop())
+        let refused = self.refused.borrow_mut().pop_front();
+        refused.or_else(|| self.pop())
     }
 }

@@ -108,6 +108,10 @@ impl State {
         if let Err(ended) = self.park(direction, place, cx) {
             return Poll::Ready(Err(ended));
         }
+        if !may_try && matches!(place, Place::Slot) {
+            // It has not tried, and nobody passes a turn on to a slot for sure.
+            self.touched();
+        }
         if may_try {
             // Not woken by itself: calloop's executor would poll it again, up to 1024 times, before anything else.
             self.retry_next_turn(direction);
@@ -145,8 +149,17 @@ impl State {
     /// An operation in this direction succeeded: counts it, gives its place up, and owes those who wait a look.
     #[inline]
     pub(crate) fn succeeded(self: &Rc<Self>, direction: Direction, place: &mut Place<'_>) {
-        self.spend(direction);
+        if matches!(place, Place::Slot) {
+            self.readiness.borrow_mut().slot_took_turn(direction);
+        }
         self.left(direction, place, true);
+        self.succeeded_aside(direction);
+    }
+
+    /// As [`succeeded`](Self::succeeded), for an operation that stood in no place.
+    #[inline]
+    pub(crate) fn succeeded_aside(self: &Rc<Self>, direction: Direction) {
+        self.spend(direction);
         self.touched();
     }
 
@@ -195,6 +208,16 @@ impl State {
         Ok((events, readiness.call(others)))
     }
 
+    /// Calls whoever waits in this direction: it is ready, and who found out took nothing.
+    pub(crate) fn call(&self, direction: Direction) {
+        let both = Events::default();
+        let directions = match direction {
+            Direction::Read => Events { readable: true, ..both },
+            Direction::Write => Events { writable: true, ..both },
+        };
+        self.wake(|readiness| readiness.call(directions));
+    }
+
     /// What the Sink held is gone: sent by somebody else, refused, or taken back.
     pub(crate) fn flushed(&self) {
         self.wake(Readiness::flushed);
@@ -202,8 +225,8 @@ impl State {
 
     /// A sender makes a try.
     #[inline]
-    pub(crate) fn tried(&self) {
-        self.settling.tried();
+    pub(crate) fn tries(&self) {
+        self.settling.tries();
     }
 
     /// True if a sender that waits for its peer and failed just now need not look for others.
@@ -285,7 +308,7 @@ impl State {
     }
 
     #[inline]
-    fn spend(&self, direction: Direction) {
+    pub(crate) fn spend(&self, direction: Direction) {
         let turn = self.hub.turn();
         if self.spent_in.replace(turn) != turn {
             self.received.set(0);
@@ -314,7 +337,7 @@ impl State {
         }
         let verdict = self.settling.verdict(now);
         match verdict {
-            Verdict::Wait(at) if self.alarm.get().is_none_or(|alarm| alarm <= now) => {
+            Verdict::Wait(at) if self.alarm.get().is_none_or(|alarm| alarm <= now || at < alarm) => {
                 self.alarm.set(Some(at));
                 self.hub.wait(self.hub.deadline(at), Waker::noop());
             }
@@ -336,6 +359,7 @@ impl Watched for State {
     }
 
     fn on_event(&self) {
+        self.settling.happened();
         // Read also when nobody waits: it silences the descriptor and lets libzmq reap peers that went away.
         match self.socket.upgrade().map(|socket| socket.events()) {
             Some(Ok(events)) => self.wake(|readiness| readiness.ready(events)),

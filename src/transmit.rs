@@ -21,7 +21,8 @@ use crate::ffi::{self, Errno};
 pub(crate) struct Transmitter {
     kind: SocketType,
     /// A REQ lost its connection at the last frame of a request: it goes on as if in the middle of one, and the
-    /// delimiter that it puts in front of each request is up to us, once.
+    /// delimiter that it puts in front of each request is up to us, once. If it correlated requests and replies
+    /// (`ZMQ_REQ_CORRELATE`), it stops to.
     owes_delimiter: Cell<bool>,
 }
 
@@ -72,10 +73,8 @@ impl Transmitter {
                     }
                     return Ok(());
                 }
-                Err(Stopped { at, errno: Errno::EAGAIN }) if at > 0 => {
-                    start = self.resynchronise(socket, at + 1 == frames.len())?;
-                }
-                Err(Stopped { errno, .. }) => return Err(errno),
+                Err(Stopped::Midway { last }) => start = self.resynchronise(socket, last)?,
+                Err(Stopped::Untouched(errno)) => return Err(errno),
             }
         }
         Err(Errno::EAGAIN)
@@ -88,8 +87,10 @@ impl Transmitter {
         start: Start,
         between: &mut impl FnMut(usize),
     ) -> Result<(), Stopped> {
+        let mut untouched = true;
         if self.owes_delimiter.get() {
-            socket.send_frame(&mut Message::new(), true).map_err(|errno| Stopped { at: 0, errno })?;
+            socket.send_frame(&mut Message::new(), true).map_err(Stopped::Untouched)?;
+            untouched = false;
         }
         let last = frames.len() - 1;
         for (at, frame) in frames.iter_mut().enumerate() {
@@ -107,7 +108,11 @@ impl Transmitter {
                 Err(Errno::EFSM) if at == 0 && start == Start::NewRequest => socket.relaxed(hand_over),
                 done => done,
             }
-            .map_err(|errno| Stopped { at, errno })?;
+            .map_err(|errno| match errno {
+                Errno::EAGAIN if !untouched => Stopped::Midway { last: at == last },
+                errno => Stopped::Untouched(errno),
+            })?;
+            untouched = false;
         }
         Ok(())
     }
@@ -125,6 +130,8 @@ impl Transmitter {
             }
             (SocketType::REQ, true) => {
                 self.owes_delimiter.set(true);
+                // The request id that a correlating REQ puts in front is not for us to know, and it would wait for it.
+                socket.uncorrelate()?;
                 Ok(Start::Clean)
             }
             _ => Ok(Start::Clean),
@@ -140,10 +147,12 @@ enum Start {
     NewRequest,
 }
 
-/// The frame that libzmq refused, and with what.
-struct Stopped {
-    at: usize,
-    errno: Errno,
+/// Why a pass did not reach the end.
+enum Stopped {
+    /// libzmq has none of it, or is of no use any more.
+    Untouched(Errno),
+    /// The connection died after the first frame, at the last one or before.
+    Midway { last: bool },
 }
 
 /// Ends the message that libzmq is swallowing. The frame is swallowed too.
@@ -265,7 +274,10 @@ mod tests {
         for gone_at in 1..message.len() {
             let endpoint = format!("inproc://{kind:?}-{gone_at}");
             let scene = Scene::new(kind, peer, &endpoint);
-            scene.socket.get_ref().set_req_relaxed(relaxed).ok();
+            if relaxed {
+                scene.socket.get_ref().set_req_relaxed(true).unwrap();
+                scene.socket.get_ref().set_req_correlate(true).unwrap();
+            }
             assert!(scene.send(message, gone_at, &endpoint) > 1, "{kind:?} kept its connection at frame {gone_at}");
             check(&scene);
         }
