@@ -387,8 +387,10 @@ impl Member for State {
                 // Nobody knows whether anything was called. Writers of whom `POLLOUT` tells nothing would be called at
                 // every turn, and each call be a turn.
                 Some(Ok(events)) => readiness.certain(events),
-                // Everyone's next attempt finds out.
-                Some(Err(_)) => Events { readable: true, writable: true },
+                Some(Err(_)) => {
+                    self.ended.set(Some(Ended::Terminated));
+                    Events { readable: true, writable: true }
+                }
                 None => Events::default(),
             };
             due = Events { readable: due.readable || found.readable, writable: due.writable || found.writable };
@@ -410,6 +412,10 @@ impl Member for State {
     fn pay(self: Rc<Self>) {
         self.owes.set(false);
         let due = self.due.take();
+        if let Some(ended) = self.ended.get() {
+            self.end(ended);
+            return;
+        }
         if due.writable {
             self.settling.called(Instant::now());
         }
