@@ -26,7 +26,7 @@ fn no_interrupted_call_surfaces() {
     let directory = tempfile::tempdir().unwrap();
     let ipc = format!("ipc://{}/storm", directory.path().display());
     let (begin, mut rounds) = (Instant::now(), 0);
-    while begin.elapsed() < Duration::from_secs(3) {
+    while begin.elapsed() < Duration::from_secs(2) {
         for endpoint in ["inproc://storm", &ipc, TCP] {
             run(&mut event_loop, workload(&context, endpoint));
         }

@@ -13,7 +13,7 @@ use crate::{STALL_MS, TCP, alone, resident};
 const PAUSE: Duration = Duration::from_millis(500);
 /// For what is on its way when the pause begins.
 const REST: Duration = Duration::from_millis(200);
-const PAUSES: u64 = 3;
+const PAUSES: u64 = 2;
 const TAKEN: u64 = 40;
 const SIZE: usize = 256 * 1024;
 
