@@ -88,6 +88,10 @@ pub enum XPub {}
 pub enum XSub {}
 
 /// `ZMQ_STREAM`: talks to TCP peers that are no ZeroMQ sockets. Each message is a routing id and the bytes.
+///
+/// libzmq does not tell a peer that has gone from one that is full before its last message, the empty one that tells of
+/// its going, is received. So a send to it waits until then, and ends with `EHOSTUNREACH`: receive in another task, or
+/// put a [`timeout`](crate::AsyncZmqContext::timeout) around what you send.
 #[derive(Debug)]
 pub enum Stream {}
 

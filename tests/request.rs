@@ -64,7 +64,9 @@ fn a_request_that_is_given_up_leaves_the_next_one_its_own_reply() {
         let client = async {
             for number in 0..300 {
                 let question = format!("question {number}");
-                match context.timeout(Duration::from_millis(1), req.request(&question)).await {
+                // Now with little time, now with enough.
+                let patience = if number % 3 == 0 { Duration::from_secs(20) } else { Duration::from_millis(1) };
+                match context.timeout(patience, req.request(&question)).await {
                     Ok(reply) => assert_eq!(reply.unwrap(), question.into()),
                     Err(_) => given_up.set(given_up.get() + 1),
                 }
@@ -73,7 +75,7 @@ fn a_request_that_is_given_up_leaves_the_next_one_its_own_reply() {
             assert_eq!(req.request("last").await.unwrap(), "last".into());
         };
         let Either::Left(_) = select(Box::pin(client), Box::pin(server)).await else { panic!("the server goes on") };
-        assert!((1..300).contains(&given_up.get()), "{} of 300 were given up", given_up.get());
+        assert!((1..=200).contains(&given_up.get()), "{} of 300 were given up", given_up.get());
     });
 }
 
