@@ -685,6 +685,35 @@ fn a_dropped_terminate_leaves_the_end_to_the_others() {
     }
 }
 
+#[test]
+fn a_wait_that_moves_to_another_task_leaves_the_first_one_nothing() {
+    let mut rig = Rig::new();
+    let reader = Reader::new(&mut rig, zmq::DEALER, zmq::DEALER);
+    let writer = Writer::new(&mut rig, zmq::PUSH);
+    for read in [recv, recv_into, readable, recv_in_time, next] {
+        let (first, second) = (Hand::new(), Hand::new());
+        let mut future = read(&reader);
+        assert!(first.poll(&mut future).is_pending() && second.poll(&mut future).is_pending());
+        assert_eq!(first.held(), 0);
+        reader.supply();
+        settle(&mut rig);
+        assert!(second.is_woken());
+        assert!(second.poll(&mut future).is_ready());
+        while reader.socket.try_recv().unwrap().is_some() {}
+    }
+    for write in [send, send_in_time, writable, sink_send] as [Writing; 4] {
+        writer.fill();
+        let (first, second, number) = (Hand::new(), Hand::new(), writer.number());
+        let mut future = write(&writer, number);
+        assert!(first.poll(&mut future).is_pending() && second.poll(&mut future).is_pending());
+        assert_eq!(first.held(), 0);
+        writer.supply();
+        settle(&mut rig);
+        assert!(second.is_woken());
+        assert!(second.poll(&mut future).is_ready());
+    }
+}
+
 // A random walk over one line of waiters, against a model of it.
 
 const STEPS: u64 = 30_000;
