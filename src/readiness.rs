@@ -40,6 +40,14 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    pub(crate) fn only(direction: Direction) -> Self {
+        Self { readable: direction == Direction::Read, writable: direction == Direction::Write }
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { readable: self.readable || other.readable, writable: self.writable || other.writable }
+    }
+
     pub(crate) fn has(self, direction: Direction) -> bool {
         match direction {
             Direction::Read => self.readable,

@@ -210,12 +210,7 @@ impl State {
 
     /// Calls whoever waits in this direction: it is ready, and who found out took nothing.
     pub(crate) fn call(&self, direction: Direction) {
-        let both = Events::default();
-        let directions = match direction {
-            Direction::Read => Events { readable: true, ..both },
-            Direction::Write => Events { writable: true, ..both },
-        };
-        self.wake(|readiness| readiness.call(directions));
+        self.wake(|readiness| readiness.call(Events::only(direction)));
     }
 
     /// What the Sink held is gone: sent by somebody else, refused, or taken back.
@@ -244,7 +239,7 @@ impl State {
 
     /// Calls somebody who waits in this direction at the next turn of the loop.
     pub(crate) fn retry_next_turn(self: &Rc<Self>, direction: Direction) {
-        self.due_also(direction);
+        self.due.set(self.due.get().and(Events::only(direction)));
         self.owe();
     }
 
@@ -288,15 +283,6 @@ impl State {
         if !self.owes.replace(true) {
             self.hub.owe(Rc::clone(self) as Rc<dyn Member>);
         }
-    }
-
-    fn due_also(&self, direction: Direction) {
-        let mut due = self.due.get();
-        match direction {
-            Direction::Read => due.readable = true,
-            Direction::Write => due.writable = true,
-        }
-        self.due.set(due);
     }
 
     #[inline]
@@ -393,7 +379,7 @@ impl Member for State {
                 }
                 None => Events::default(),
             };
-            due = Events { readable: due.readable || found.readable, writable: due.writable || found.writable };
+            due = due.and(found);
         }
         let settles = self.settle(&readiness, lent);
         due.writable |= settles == Verdict::CallSenders;
