@@ -108,10 +108,18 @@ fn stopped_peer(rig: &mut Rig, endpoint: &str) -> (Rc<AsyncZmqSocket<Push>>, zmq
     let taken = rig.complete({
         let context = rig.context.clone();
         async move {
-            // Full for a while, and not only for now: tcp has threads and buffers in between.
-            while let Ok(sent) = context.timeout(Duration::from_millis(200), filler.send(large(taken))).await {
-                sent.unwrap();
-                taken += 1;
+            // Full for a while, and not only for now: tcp has threads and buffers in between, and a busy machine is slow
+            // to make use of them.
+            let mut quiet = 0;
+            while quiet < 4 {
+                match context.timeout(Duration::from_millis(150), filler.send(large(taken))).await {
+                    Ok(sent) => {
+                        sent.unwrap();
+                        taken += 1;
+                        quiet = 0;
+                    }
+                    Err(_) => quiet += 1,
+                }
             }
             taken
         }
