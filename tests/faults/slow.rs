@@ -35,6 +35,7 @@ fn a_slow_peer_costs_neither_turns_nor_memory_tcp() {
 
 fn slow_peer(endpoint: &str) {
     let _alone = alone();
+    let in_the_kernel = u64::from(!endpoint.starts_with("inproc"));
     let mut rig = Rig::new();
     let push = rig.socket::<Push>("PUSH", |raw| raw.set_sndhwm(1));
     let endpoint = push.bind(endpoint).unwrap();
@@ -72,8 +73,10 @@ fn slow_peer(endpoint: &str) {
         let turns = rig.idle(PAUSE);
         let grown = resident().saturating_sub(memory);
         println!("pause {pause} after {done} messages: {turns} turns, {grown} bytes");
-        assert!(turns <= 3, "a parked sender cost {turns} turns");
-        assert_eq!(probe.done(), done, "messages went into a queue that nobody knows of");
+        // The kernel tries a closed window now and then, and may find room for one more.
+        let moved = probe.done() - done;
+        assert!(moved <= in_the_kernel, "{moved} messages went into a queue that nobody knows of");
+        assert!(turns <= 3 + 3 * moved, "a parked sender cost {turns} turns");
         assert!(grown < 1 << 20, "the pause cost {grown} bytes");
         assert!(done >= before, "it did not go on");
         // And on: what the peer takes is replaced.
