@@ -203,7 +203,8 @@ impl Drop for Socket {
 
 /// Drops a value that may end a context, which blocks until libzmq is done with it: on a thread of its own.
 ///
-/// `then` runs afterwards. If there is no thread to be had, both are leaked: better than a frozen loop.
+/// `then` runs afterwards. If there is no thread to be had, the value is leaked, better than a frozen loop, and `then` is
+/// dropped without being run.
 pub(crate) fn drop_elsewhere<T: Send + 'static>(value: T, then: impl FnOnce() + Send + 'static) {
     let value = ManuallyDrop::new(value);
     let dropped = thread::Builder::new().name("zmq-close".into()).spawn(move || {

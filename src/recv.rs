@@ -92,17 +92,15 @@ impl<K: Kind> AsyncZmqSocket<K> {
     {
         self.state().check()?;
         let mut message = Multipart::from_frame(zmq::Message::new());
-        match receive(self.raw(), &mut message) {
+        let received = match receive(self.raw(), &mut message) {
             Ok(()) => {
                 self.state().succeeded_aside(Direction::Read);
                 Ok(Some(message))
             }
-            Err(Errno::EAGAIN) => match self.state().look_for_writers(self.raw()) {
-                Ok(()) => Ok(None),
-                Err(errno) => Err(self.state().failed(errno, "receive")),
-            },
-            Err(errno) => Err(self.state().failed(errno, "receive")),
-        }
+            Err(Errno::EAGAIN) => self.state().look_for_writers(self.raw()).map(|()| None),
+            Err(errno) => Err(errno),
+        };
+        received.map_err(|errno| self.state().failed(errno, "receive"))
     }
 
     /// Waits until libzmq says that a message can be received (`POLLIN`).
