@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use calloop::ping::make_ping;
 use calloop::{EventLoop, EventSource, PostAction, Readiness, Token, TokenFactory};
-use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req, Router};
+use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart};
-use common::Rig;
+use common::{Rig, drain, router_and_full_peers};
 use futures::{FutureExt, Sink, SinkExt, Stream};
 
 /// So long is for ever: nothing here has to wait for more than a few milliseconds.
@@ -93,41 +93,6 @@ fn busy(time: Duration) {
     while begin.elapsed() < time {}
 }
 
-fn drain(peer: &zmq::Socket) -> usize {
-    let mut drained = 0;
-    while peer.recv_multipart(zmq::DONTWAIT).is_ok() {
-        drained += 1;
-    }
-    drained
-}
-
-/// A mandatory ROUTER, and bare DEALERs on it whose queues are full.
-fn router_and_full_peers(rig: &mut Rig, names: &[String]) -> (Rc<AsyncZmqSocket<Router>>, Vec<zmq::Socket>) {
-    let router = rig.socket::<Router>("ROUTER", |raw| {
-        raw.set_router_mandatory(true)?;
-        raw.set_sndhwm(1)
-    });
-    let endpoint = router.bind("inproc://router").unwrap();
-    let peers = names
-        .iter()
-        .map(|name| {
-            let peer = rig.context.zmq_context().socket(zmq::DEALER).unwrap();
-            peer.set_identity(name.as_bytes()).unwrap();
-            peer.set_rcvhwm(1).unwrap();
-            peer.connect(&endpoint).unwrap();
-            peer.send("hello", zmq::DONTWAIT).unwrap();
-            assert!(router.try_recv().unwrap().is_some());
-            while router.try_send([name.as_str(), "fill"]).unwrap().is_none() {}
-            peer
-        })
-        .collect();
-    (router, peers)
-}
-
-fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
-    names.map(str::to_owned).to_vec()
-}
-
 // 1. Timers.
 
 #[test]
@@ -195,7 +160,7 @@ fn a_sink_wakes_when_somebody_asked_whether_the_socket_is_writable() {
 #[test]
 fn a_router_sender_wakes_though_others_keep_trying() {
     let mut rig = Rig::new();
-    let (router, peers) = router_and_full_peers(&mut rig, &names(["a", "b"]));
+    let (router, peers) = router_and_full_peers(&mut rig, &["a", "b"]);
     let (sender, probe) = (Rc::clone(&router), rig.probe("a"));
     let waiting = Rc::clone(&probe);
     rig.spawn_aside(async move { probe.wait(sender.send(["a", "parked"])).await.unwrap() });
@@ -226,7 +191,7 @@ fn a_router_sender_wakes_though_the_first_of_those_called_could_send() {
     let mut lost = Vec::new();
     for micros in (300..2400).step_by(100) {
         let mut rig = Rig::new();
-        let (router, peers) = router_and_full_peers(&mut rig, &names(["a", "b", "c"]));
+        let (router, peers) = router_and_full_peers(&mut rig, &["a", "b", "c"]);
         let wakers = [(); 3].map(|()| Count::new());
         let mut a = router.send(["a", "1"]);
         let mut b = router.send(["b", "1"]);
@@ -262,7 +227,7 @@ fn a_router_sender_wakes_though_the_first_of_those_called_could_send() {
 #[test]
 fn senders_with_something_else_to_do_settle_too() {
     let mut rig = Rig::new();
-    let (router, _peers) = router_and_full_peers(&mut rig, &names(["a", "b"]));
+    let (router, _peers) = router_and_full_peers(&mut rig, &["a", "b"]);
     for name in ["a", "b"] {
         let router = Rc::clone(&router);
         rig.spawn_aside(async move {

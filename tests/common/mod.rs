@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use calloop::futures::Scheduler;
 use calloop::{EventLoop, LoopHandle};
-use calloop_zmq::kind::Kind;
+use calloop_zmq::kind::{Kind, Router};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket};
 
 /// A loop with an executor, a context, and a watch over both.
@@ -301,6 +301,39 @@ pub(crate) fn numbered(number: u64) -> calloop_zmq::Multipart {
 
 pub(crate) fn number(frame: &zmq::Message) -> u64 {
     u64::from_le_bytes(frame[..8].try_into().unwrap())
+}
+
+/// A mandatory ROUTER, and bare DEALERs on it whose queues are full.
+pub(crate) fn router_and_full_peers(
+    rig: &mut Rig,
+    names: &[impl AsRef<str>],
+) -> (Rc<AsyncZmqSocket<Router>>, Vec<zmq::Socket>) {
+    let router = rig.socket::<Router>("ROUTER", |raw| {
+        raw.set_router_mandatory(true)?;
+        raw.set_sndhwm(1)
+    });
+    let endpoint = router.bind("inproc://router").unwrap();
+    let full_peer = |name: &str| {
+        let peer = rig.context.zmq_context().socket(zmq::DEALER).unwrap();
+        peer.set_identity(name.as_bytes()).unwrap();
+        peer.set_rcvhwm(1).unwrap();
+        peer.connect(&endpoint).unwrap();
+        peer.send("hello", zmq::DONTWAIT).unwrap();
+        assert!(router.try_recv().unwrap().is_some());
+        while router.try_send([name, "fill"]).unwrap().is_none() {}
+        peer
+    };
+    let peers = names.iter().map(|name| full_peer(name.as_ref())).collect();
+    (router, peers)
+}
+
+/// Takes all that is there, and answers how much that was.
+pub(crate) fn drain(peer: &zmq::Socket) -> usize {
+    let mut drained = 0;
+    while peer.recv_multipart(zmq::DONTWAIT).is_ok() {
+        drained += 1;
+    }
+    drained
 }
 
 struct WatchedSocket {
