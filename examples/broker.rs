@@ -1,17 +1,14 @@
 //! A broker between clients that come and go and the workers that serve them: ROUTER in front, DEALER behind, and
-//! everything that comes in at one side goes out at the other.
-//!
-//! No split and no second task: `&socket` is a stream and a sink, so both directions are two `forward`s over the same
-//! two sockets.
+//! everything that comes in at one side goes out at the other. It is stopped when the clients are content, and tells what
+//! went through it.
 
 use std::error::Error;
-use std::pin::pin;
 use std::time::Duration;
 
 use calloop::EventLoop;
 use calloop_zmq::kind::{Dealer, Rep, Req, Router};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket};
-use futures::{FutureExt, StreamExt, TryFutureExt, future};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, ProxyControl, proxy};
+use futures::{TryFutureExt, future};
 
 const CLIENTS: usize = 3;
 const WORKERS: usize = 2;
@@ -44,12 +41,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect::<calloop_zmq::Result<Vec<_>>>()?;
 
-    let broker = pin!(async { futures::try_join!((&front).forward(&back), (&back).forward(&front)).map(|_| ()) });
-    let clients = future::try_join_all(clients).map_ok(|_| println!("all clients are content"));
-    // The broker never ends, unless it fails: its clients do.
-    let race = future::select(broker, clients).map(|first| first.factor_first().0);
-    let bounded = async { context.timeout(DEADLINE, race).await? };
+    let control = ProxyControl::new();
+    let broker = proxy(&front, &back).control(&control);
+    let clients = future::try_join_all(clients).map_ok(|_| control.stop());
+    let bounded = async { context.timeout(DEADLINE, future::try_join(broker, clients)).await? };
     event_loop.block_on(bounded, &mut (), |()| {})?.transpose()?;
+    let (requests, replies) = (control.front_to_back(), control.back_to_front());
+    println!("{} requests, {} replies, {} bytes", requests.messages, replies.messages, requests.bytes + replies.bytes);
     Ok(())
 }
 

@@ -1,18 +1,17 @@
-//! Publish and subscribe: the weather of three cities, and two subscribers with a favourite each.
+//! Publish and subscribe: the weather of three cities, and three subscribers with a favourite each.
 //!
-//! The publisher is an XPUB, to which each subscription comes as a message. So it knows when to begin (nothing is lost
-//! at the start, and nobody sleeps to make sure of that) and when to stop, because nobody listens any more.
+//! The publisher is an XPUB, which knows its subscribers. So it waits for them (nothing is lost at the start, and nobody
+//! sleeps to make sure of that), and stops when nobody listens any more.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
 use calloop::EventLoop;
 use calloop_zmq::kind::{Sub, XPub};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart};
-use futures::{StreamExt, TryStreamExt};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket};
+use futures::{StreamExt, TryStreamExt, future};
 
-const FAVOURITES: [(&str, usize); 2] = [("oslo", 3), ("paris", 5)];
+const FAVOURITES: [(&str, usize); 3] = [("oslo", 3), ("paris", 5), ("oslo", 2)];
 const HOUR: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -27,6 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
 
     let publisher = context.socket::<XPub>()?;
+    // Called before anybody can subscribe, so that the two who listen to the same city count as two.
+    let audience =
+        future::try_join(publisher.wait_for_subscribers("oslo", 2), publisher.wait_for_subscribers("paris", 1));
     let endpoint = publisher.bind("tcp://127.0.0.1:*")?;
     for (city, hours) in FAVOURITES {
         let subscriber = context.socket::<Sub>()?;
@@ -35,43 +37,35 @@ fn main() -> Result<(), Box<dyn Error>> {
         scheduler.schedule(listen(subscriber, hours))?;
     }
 
-    let forecast = async { context.timeout(DEADLINE, publish(&context, &publisher)).await? };
+    let forecast = async {
+        context.timeout(DEADLINE, audience).await??;
+        println!("all listen");
+        context.timeout(DEADLINE, publish(&context, &publisher)).await?
+    };
     event_loop.block_on(forecast, &mut (), |()| {})?.transpose()?;
     Ok(())
 }
 
 async fn publish(context: &AsyncZmqContext, publisher: &AsyncZmqSocket<XPub>) -> calloop_zmq::Result<()> {
-    let mut audience = BTreeSet::new();
-    while audience.len() < FAVOURITES.len() {
-        update(&mut audience, &publisher.recv().await?);
-    }
+    let mut listeners = FAVOURITES.len();
     for hour in 9.. {
         for (city, temperature) in [("oslo", hour), ("paris", hour + 5), ("rome", hour + 10)] {
             publisher.send([city, &format!("{hour:02}:00"), &format!("{temperature} degrees")]).await?;
         }
         context.sleep(HOUR).await;
         while let Some(news) = publisher.try_recv()? {
-            update(&mut audience, &news);
+            // What an XPUB receives: a byte 1 to subscribe or 0 to unsubscribe, then the topic.
+            if let Some((0, city)) = news[0].split_first() {
+                println!("somebody had enough of {}", String::from_utf8_lossy(city));
+                listeners -= 1;
+            }
         }
-        if audience.is_empty() {
+        if listeners == 0 {
             break;
         }
     }
     println!("nobody listens any more");
     Ok(())
-}
-
-/// Reads a message from a subscriber: a byte 1 to subscribe or 0 to unsubscribe, then the topic.
-fn update(audience: &mut BTreeSet<String>, news: &Multipart) {
-    let Some((subscribes, topic)) = news[0].split_first() else { return };
-    let topic = String::from_utf8_lossy(topic).into_owned();
-    if *subscribes == 1 {
-        println!("somebody listens to {topic}");
-        audience.insert(topic);
-    } else {
-        println!("nobody listens to {topic}");
-        audience.remove(&topic);
-    }
 }
 
 /// Ends after so many reports. With the task goes its socket, and with the socket the subscription.

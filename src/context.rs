@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::kind::Kind;
 use crate::sleep::{Sleep, Timeout};
 use crate::socket::AsyncZmqSocket;
+use crate::trace;
 
 /// A ZeroMQ context tied to one event loop. Cheap to clone; all clones are the same context.
 ///
@@ -27,6 +28,18 @@ use crate::socket::AsyncZmqSocket;
 /// libzmq ends a context only when all its sockets are closed and what they still had to send is sent or has outlived
 /// its linger. That can take long, so when the last clone and the last socket are dropped it happens on a thread of its
 /// own, and nobody waits for it: a program that exits right away may lose its last messages.
+///
+/// # Examples
+///
+/// ```
+/// use calloop_zmq::{AsyncZmqContext, kind::Pull};
+///
+/// let event_loop = calloop::EventLoop::<()>::try_new()?;
+/// let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// let pull = context.socket::<Pull>()?;
+/// # drop(pull);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct AsyncZmqContext {
     core: Rc<Core>,
@@ -38,6 +51,15 @@ impl AsyncZmqContext {
     /// # Errors
     ///
     /// [`Error::Register`](crate::Error::Register) if the loop takes no more sources.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// let context = calloop_zmq::AsyncZmqContext::new(&event_loop.handle())?;
+    /// # drop(context);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new<D: 'static>(handle: &LoopHandle<'static, D>) -> crate::Result<Self> {
         Self::with_context(handle, zmq::Context::new())
     }
@@ -48,11 +70,45 @@ impl AsyncZmqContext {
     /// # Errors
     ///
     /// As [`new`](Self::new).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull, zmq};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// let existing = zmq::Context::new();
+    /// let context = AsyncZmqContext::with_context(&event_loop.handle(), existing.clone())?;
+    /// context.socket::<Pull>()?.bind("inproc://common")?;
+    /// existing.socket(zmq::PUSH)?.connect("inproc://common")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_context<D: 'static>(handle: &LoopHandle<'static, D>, context: zmq::Context) -> crate::Result<Self> {
         Ok(Self { core: Rc::new(Core { hub: Hub::new(handle)?, context: Some(context), ended: RefCell::default() }) })
     }
 
     /// The zmq crate's context, to clone and hand to other threads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # event_loop.block_on(async {
+    /// let pull = context.socket::<Pull>()?;
+    /// pull.bind("inproc://reports")?;
+    /// let zmq_context = context.zmq_context().clone();
+    /// let thread = std::thread::spawn(move || {
+    ///     let push = zmq_context.socket(zmq::PUSH)?;
+    ///     push.connect("inproc://reports")?;
+    ///     push.send("from a thread", 0)
+    /// });
+    /// assert_eq!(pull.recv().await?, "from a thread".into());
+    /// thread.join().unwrap()?;
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn zmq_context(&self) -> &zmq::Context {
         self.core.context()
     }
@@ -71,6 +127,17 @@ impl AsyncZmqContext {
     ///
     /// Where the loop itself is borrowed, as calloop's own `insert_source` does: in the `before_sleep` of another source,
     /// and in a drop that `LoopHandle::remove` causes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Rep};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let server = context.socket::<Rep>()?;
+    /// server.bind("tcp://127.0.0.1:*")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn socket<K: Kind>(&self) -> crate::Result<AsyncZmqSocket<K>> {
         let kind =
             const { K::SOCKET_TYPE.expect("a socket of kind `Any` is adopted: its type does not say what to create") };
@@ -86,6 +153,18 @@ impl AsyncZmqContext {
     /// [`get_ref`](AsyncZmqSocket::get_ref)`().set_linger(..)` says otherwise: one second.
     ///
     /// libzmq's own default is for ever, and then one message that nobody fetches keeps the context from ever ending.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Push};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let push = context.socket::<Push>()?;
+    /// assert_eq!(push.get_ref().get_linger()?, 1_000);
+    /// # assert_eq!(AsyncZmqContext::DEFAULT_LINGER.as_millis(), 1_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 
     /// Takes a socket of the zmq crate into the loop. It may belong to any context; its options stay as they are, but
@@ -98,6 +177,18 @@ impl AsyncZmqContext {
     /// every error here. [`Error::Zmq`](crate::Error::Zmq) with `ENOTSUP` for libzmq's thread-safe kinds, which have no
     /// descriptor to wait on. [`Error::Terminated`](crate::Error::Terminated),
     /// [`Error::Register`](crate::Error::Register).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Dealer};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let socket = zmq::Context::new().socket(zmq::DEALER)?;
+    /// let dealer = context.adopt::<Dealer>(socket)?;
+    /// # drop(dealer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn adopt<K: Kind>(&self, socket: zmq::Socket) -> crate::Result<AsyncZmqSocket<K>> {
         AsyncZmqSocket::new(ffi::Socket::foreign(socket), &self.core)
     }
@@ -105,6 +196,21 @@ impl AsyncZmqContext {
     /// Waits for this long, and for one turn of the loop at least. If the loop goes first, the wait ends early.
     ///
     /// Dropping the future takes its deadline out of the loop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::AsyncZmqContext;
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # event_loop.block_on(async {
+    /// let begin = std::time::Instant::now();
+    /// context.sleep(std::time::Duration::from_millis(2)).await;
+    /// assert!(begin.elapsed().as_millis() >= 2);
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Unpin + use<> {
         Sleep::new(Rc::clone(self.core.hub()), duration)
     }
@@ -145,6 +251,21 @@ impl AsyncZmqContext {
     ///
     /// The sockets stay open until they are dropped, and what libzmq had taken over is still sent. Sockets that other
     /// threads made from [`zmq_context`](Self::zmq_context) go on: the zmq crate has no call for `zmq_ctx_shutdown`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull, Error};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # event_loop.block_on(async {
+    /// let pull = context.socket::<Pull>()?;
+    /// let (ended, ()) = futures::join!(pull.recv(), async { context.shutdown() });
+    /// assert!(matches!(ended, Err(Error::Terminated)));
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(&self) {
         self.core.hub.shut_down();
     }
@@ -194,6 +315,23 @@ impl AsyncZmqContext {
 }
 
 /// The end of a context, see [`AsyncZmqContext::terminate`].
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
+/// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// # event_loop.block_on(async {
+/// let pull = context.socket::<Pull>()?;
+/// let end = context.terminate();
+/// assert_eq!(end.open_sockets(), 1); // it waits for this one
+/// drop(pull);
+/// end.await?;
+/// # calloop_zmq::Result::Ok(())
+/// # }, &mut (), |()| {})?.unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct Terminate {
@@ -204,7 +342,25 @@ pub struct Terminate {
 }
 
 impl Terminate {
-    /// How many sockets of the context are still open.
+    /// How many sockets of the context are still open. Each [`Monitor`](crate::Monitor) is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # event_loop.block_on(async {
+    /// # let pull = context.socket::<Pull>()?;
+    /// let end = context.terminate();
+    /// assert_eq!(end.open_sockets(), 1);
+    /// drop(pull);
+    /// assert_eq!(end.open_sockets(), 0);
+    /// # end.await?;
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_sockets(&self) -> usize {
         self.hub.len()
     }
@@ -219,8 +375,7 @@ impl Future for Terminate {
         }
         if self.slow.as_mut().is_some_and(|slow| Pin::new(slow).poll(cx).is_ready()) {
             self.slow = None;
-            #[cfg(feature = "tracing")]
-            tracing::warn!(open_sockets = self.open_sockets(), "the ZeroMQ context does not end yet");
+            trace::slow_end(self.open_sockets());
         }
         Poll::Pending
     }
@@ -246,7 +401,7 @@ impl Core {
         &self.hub
     }
 
-    fn context(&self) -> &zmq::Context {
+    pub(crate) fn context(&self) -> &zmq::Context {
         self.context.as_ref().expect("only a drop takes it")
     }
 }

@@ -4,14 +4,39 @@ use std::borrow::Cow;
 use std::{fmt, io};
 
 use crate::Multipart;
+use crate::guard::SetupError;
 
 /// A result whose error is [`Error`].
+///
+/// # Examples
+///
+/// ```
+/// fn checked(text: &str) -> calloop_zmq::Result<calloop_zmq::Multipart> {
+///     if text.is_empty() { Err(calloop_zmq::Error::EmptyMessage) } else { Ok(text.into()) }
+/// }
+/// # assert!(checked("").is_err() && checked("x").is_ok());
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong with a socket.
 ///
 /// The `Display` form names the operation and leaves the cause to
 /// [`source()`](std::error::Error::source), so that error reporters do not print it twice.
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
+/// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// let pull = context.socket::<Pull>()?;
+/// pull.bind("inproc://taken")?;
+/// match context.socket::<Pull>()?.bind("inproc://taken") {
+///     Err(Error::Zmq { source: zmq::Error::EADDRINUSE, .. }) => println!("somebody else was here"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +46,9 @@ pub enum Error {
     /// The event loop, or the socket's source in it, is gone: nothing will wake who waits here.
     #[error("the event loop of this socket is gone")]
     LoopGone,
+    /// The monitor has ended: its socket was closed, or has another monitor now.
+    #[error("the monitor was stopped")]
+    MonitorStopped,
     /// A message has at least one frame; this one had none.
     #[error("a message needs at least one frame")]
     EmptyMessage,
@@ -43,6 +71,16 @@ pub enum Error {
     /// The text given is no endpoint that this libzmq takes.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// What the socket is set to would make libzmq abort the process or stall; it was not asked.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// Something needs CURVE, and this libzmq was built without it. [`Features`](crate::Features) says how to have
+    /// another.
+    #[error(
+        "this libzmq has no CURVE: the zmq crate builds it without; link the system's, with \
+         `[target.<triple>.zmq] rustc-link-lib = [\"zmq\"]` in .cargo/config.toml"
+    )]
+    CurveMissing,
     /// The deadline of [`timeout`](crate::AsyncZmqContext::timeout) passed.
     #[error(transparent)]
     Elapsed(#[from] Elapsed),
@@ -64,6 +102,14 @@ pub enum Error {
 
 impl Error {
     /// The errno behind this error, as libzmq or the system gave it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Error;
+    /// assert_eq!(Error::from(zmq::Error::EAGAIN).errno(), Some(zmq::Error::EAGAIN.to_raw()));
+    /// assert_eq!(Error::EmptyMessage.errno(), None);
+    /// ```
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Terminated => Some(zmq::Error::ETERM.to_raw()),
@@ -89,8 +135,11 @@ impl From<zmq::Error> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Terminated | Error::LoopGone => io::ErrorKind::NotConnected,
-            Error::EmptyMessage | Error::KindMismatch { .. } | Error::Endpoint(_) => io::ErrorKind::InvalidInput,
+            Error::Terminated | Error::LoopGone | Error::MonitorStopped => io::ErrorKind::NotConnected,
+            Error::EmptyMessage | Error::KindMismatch { .. } | Error::Endpoint(_) | Error::Setup(_) => {
+                io::ErrorKind::InvalidInput
+            }
+            Error::CurveMissing => io::ErrorKind::Unsupported,
             Error::FrameCount { .. } => io::ErrorKind::InvalidData,
             Error::Elapsed(_) => io::ErrorKind::TimedOut,
             Error::Zmq { source: zmq::Error::EHOSTUNREACH, .. } => io::ErrorKind::HostUnreachable,
@@ -104,6 +153,17 @@ impl From<Error> for io::Error {
 
 /// The text given is no endpoint: it holds a NUL, or libzmq does not take it (`EINVAL`, `EPROTONOSUPPORT`,
 /// `ENOCOMPATPROTO`, `ENODEV`).
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
+/// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// let error = context.socket::<Pull>()?.connect("nonsense").unwrap_err();
+/// assert!(matches!(error, Error::Endpoint(_)), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct EndpointError {
     pub(crate) operation: &'static str,
@@ -114,6 +174,19 @@ pub struct EndpointError {
 
 impl EndpointError {
     /// The text that was given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// match context.socket::<Pull>()?.connect("nonsense") {
+    ///     Err(Error::Endpoint(error)) => assert_eq!(error.endpoint(), "nonsense"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -136,6 +209,17 @@ impl std::error::Error for EndpointError {
 }
 
 /// An operation failed with an errno that the zmq crate has no name for (it would panic).
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
+/// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// let error = context.socket::<Pull>()?.bind("ipc:///dev/null/socket").unwrap_err(); // not a directory
+/// assert!(matches!(error, Error::Os(_)), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation}")]
 pub struct OsError {
@@ -145,12 +229,40 @@ pub struct OsError {
 
 impl OsError {
     /// The errno.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// match context.socket::<Pull>()?.bind("ipc:///dev/null/socket") {
+    ///     Err(Error::Os(error)) => assert_eq!(error.raw_os_error(), Some(libc::ENOTDIR)),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn raw_os_error(&self) -> Option<i32> {
         self.source.raw_os_error()
     }
 }
 
 /// The deadline of a [`timeout`](crate::AsyncZmqContext::timeout) passed before its future ended.
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, Elapsed};
+/// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// # event_loop.block_on(async {
+/// let never = std::future::pending::<()>();
+/// let elapsed: Result<(), Elapsed> = context.timeout(std::time::Duration::ZERO, never).await;
+/// assert_eq!(elapsed.unwrap_err().to_string(), "deadline has elapsed");
+/// # calloop_zmq::Result::Ok(())
+/// # }, &mut (), |()| {})?.unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("deadline has elapsed")]
 pub struct Elapsed(pub(crate) ());
@@ -158,6 +270,19 @@ pub struct Elapsed(pub(crate) ());
 /// A message that was not sent, and why.
 ///
 /// The message is whole and untouched: no frame of it went out. `?` turns this into an [`Error`] and drops the message.
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, kind::Rep};
+/// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// let rep = context.socket::<Rep>()?;
+/// let error = rep.try_send("an answer to nobody").unwrap_err();
+/// assert_eq!(error.message, "an answer to nobody".into());
+/// assert_eq!(error.error.errno(), Some(zmq::Error::EFSM.to_raw()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SendError {
     /// The message as it was given.
     pub message: Multipart,
@@ -167,6 +292,18 @@ pub struct SendError {
 
 impl SendError {
     /// Takes the message back, to send it again or elsewhere.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Rep};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let rep = context.socket::<Rep>()?;
+    /// let error = rep.try_send("an answer to nobody").unwrap_err();
+    /// assert_eq!(error.into_message(), "an answer to nobody".into());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_message(self) -> Multipart {
         self.message
     }
@@ -200,6 +337,15 @@ impl From<SendError> for Error {
 }
 
 /// A message had another number of frames than the array it should fill; see [`Multipart`]'s `TryInto`.
+///
+/// # Examples
+///
+/// ```
+/// use calloop_zmq::{FrameCountError, Multipart, zmq};
+/// let message = Multipart::from(["one", "two"]);
+/// let error: FrameCountError = <[zmq::Message; 3]>::try_from(message).unwrap_err();
+/// assert_eq!(error.to_string(), "expected 3 frames, the message has 2");
+/// ```
 pub struct FrameCountError {
     /// The message as it was received.
     pub message: Multipart,
@@ -209,6 +355,15 @@ pub struct FrameCountError {
 
 impl FrameCountError {
     /// Takes the message back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{Multipart, zmq};
+    /// let message = Multipart::from(["one", "two"]);
+    /// let error = <[zmq::Message; 3]>::try_from(message).unwrap_err();
+    /// assert_eq!(error.into_message(), ["one", "two"].into());
+    /// ```
     pub fn into_message(self) -> Multipart {
         self.message
     }

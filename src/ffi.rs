@@ -11,12 +11,14 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use std::borrow::Cow;
-use std::ffi::{CString, c_int, c_void};
-use std::mem::ManuallyDrop;
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::{io, thread};
+use std::{io, ptr, thread};
 
+use smallvec::SmallVec;
 use zmq::Message;
 use zmq_sys::{zmq_errno, zmq_msg_t};
 
@@ -30,6 +32,8 @@ pub(crate) struct Socket {
     inner: ManuallyDrop<zmq::Socket>,
     /// It may be the last to hold its context: closing it then ends that.
     keeps_context: bool,
+    /// It was given an endpoint of a transport whose connections libzmq reports: any but `inproc`.
+    reports: Cell<bool>,
 }
 
 impl Socket {
@@ -53,7 +57,7 @@ impl Socket {
     }
 
     fn with(mut socket: zmq::Socket, keeps_context: bool) -> Self {
-        Self { raw: socket.as_mut_ptr(), inner: ManuallyDrop::new(socket), keeps_context }
+        Self { raw: socket.as_mut_ptr(), inner: ManuallyDrop::new(socket), keeps_context, reports: Cell::new(false) }
     }
 
     pub(crate) fn get_ref(&self) -> &zmq::Socket {
@@ -71,6 +75,25 @@ impl Socket {
     pub(crate) fn recv_frame(&self, frame: &mut Message) -> Result<(), Errno> {
         // SAFETY: `self.raw` is a live socket, `as_raw` an initialised message that we hold exclusively.
         retry(|| unsafe { zmq_sys::zmq_msg_recv(as_raw(frame), self.raw, DONTWAIT) })
+    }
+
+    /// Receives one frame without blocking, as the only one of an empty list. On an error the list stays empty.
+    ///
+    /// Where the frame stays from the start nothing is moved: what libzmq has just written in small pieces is slow to
+    /// read in large ones.
+    #[inline]
+    pub(crate) fn recv_first(&self, frames: &mut SmallVec<[Message; 1]>) -> Result<(), Errno> {
+        debug_assert!(frames.is_empty(), "what is there would leak");
+        let first: *mut zmq_msg_t = frames.as_mut_ptr().cast();
+        // SAFETY: the list has room for one element, always, and `Message` is a struct of one `zmq_msg_t` (see
+        // `as_raw`). An empty message owns nothing: if none is received, it may be forgotten.
+        retry(|| unsafe {
+            zmq_sys::zmq_msg_init(first);
+            zmq_sys::zmq_msg_recv(first, self.raw, DONTWAIT)
+        })?;
+        // SAFETY: the first element is an initialised message.
+        unsafe { frames.set_len(1) };
+        Ok(())
     }
 
     /// Sends one frame without blocking. On success `frame` is left empty; on an error it is untouched.
@@ -112,6 +135,49 @@ impl Socket {
         self.set_option(zmq_sys::ZMQ_LINGER, milliseconds)
     }
 
+    /// For a PAIR that only receives: takes in whatever comes, and has nothing to linger for.
+    pub(crate) fn unlimit_receiving(&self) -> Result<(), Errno> {
+        self.set_option(zmq_sys::ZMQ_RCVHWM, 0)?;
+        self.set_linger(0)
+    }
+
+    /// Has an XPUB receive every subscription and every end of one, not only the first and the last for a topic.
+    pub(crate) fn report_every_subscription(&self) -> Result<(), Errno> {
+        self.set_option(zmq_sys::ZMQ_XPUB_VERBOSER, 1)
+    }
+
+    /// True if its context is kept by somebody else here; false if it may be of any other context.
+    pub(crate) fn is_of_our_context(&self) -> bool {
+        !self.keeps_context
+    }
+
+    /// Has libzmq bind a PAIR to `endpoint` and send it the events in the mask. Any earlier monitor is stopped.
+    ///
+    /// libzmq waits until an event is sent: in this call, in later ones on this socket, and in its own threads, which
+    /// stop for all sockets then. So unless the mask is empty, a PAIR must be connected to the endpoint already, must
+    /// have no high-water mark, and must outlive [`stop_monitor`](Self::stop_monitor).
+    pub(crate) fn start_monitor(&self, endpoint: &CStr, events: EventMask) -> Result<(), Errno> {
+        let mask = match events {
+            EventMask::None => 0,
+            EventMask::All => zmq_sys::ZMQ_EVENT_ALL as c_int,
+        };
+        // SAFETY: `self.raw` is a live socket, `endpoint` a NUL-terminated string that outlives the call.
+        retry(|| unsafe { zmq_sys::zmq_socket_monitor(self.raw, endpoint.as_ptr(), mask) })
+    }
+
+    /// Has libzmq send the last event, and no more. Must come before the socket is closed: nobody can call it then, and
+    /// what libzmq's threads still send would wait for a monitor that may be gone.
+    pub(crate) fn stop_monitor(&self) {
+        // SAFETY: `self.raw` is a live socket. No endpoint says to stop. It fails after termination only, which stops
+        // it too.
+        unsafe { zmq_sys::zmq_socket_monitor(self.raw, ptr::null(), 0) };
+    }
+
+    /// True if all its endpoints, as far as one can see, are `inproc`: libzmq has no events for these.
+    pub(crate) fn is_inproc_only(&self) -> bool {
+        !self.reports.get() && self.last_endpoint().is_ok_and(|endpoint| endpoint.starts_with(INPROC))
+    }
+
     /// Makes a call on a REQ as if it had `ZMQ_REQ_RELAXED`. Only for one that does not: libzmq does not tell.
     pub(crate) fn relaxed(&self, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
         self.set_option(zmq_sys::ZMQ_REQ_RELAXED, 1)?;
@@ -122,28 +188,24 @@ impl Socket {
 
     /// `ZMQ_LAST_ENDPOINT`. The zmq crate has 255 bytes for it, and a path or an inproc name may be longer.
     pub(crate) fn last_endpoint(&self) -> Result<String, Errno> {
-        let mut buffer = vec![0_u8; 256];
-        loop {
-            let mut size = buffer.len();
-            // SAFETY: `self.raw` is a live socket; `buffer` and `size` describe bytes that outlive the call.
-            let read = retry(|| unsafe {
-                zmq_sys::zmq_getsockopt(
-                    self.raw,
-                    zmq_sys::ZMQ_LAST_ENDPOINT as c_int,
-                    buffer.as_mut_ptr().cast(),
-                    &raw mut size,
-                )
-            });
-            match read {
-                Ok(()) => {
-                    // It ends with a NUL.
-                    buffer.truncate(size.saturating_sub(1));
-                    return Ok(String::from_utf8_lossy(&buffer).into_owned());
-                }
-                Err(Errno::EINVAL) if buffer.len() < MAX_ENDPOINT => buffer.resize(buffer.len() * 4, 0),
-                Err(errno) => return Err(errno),
-            }
-        }
+        self.text_option(zmq_sys::ZMQ_LAST_ENDPOINT)
+    }
+
+    /// What the options say about whom the socket lets in.
+    pub(crate) fn security(&self) -> Result<Security, Errno> {
+        Ok(Security {
+            null: self.option(zmq_sys::ZMQ_MECHANISM)? == zmq_sys::ZMQ_NULL as c_int,
+            plain_server: self.flag(zmq_sys::ZMQ_PLAIN_SERVER)?,
+            curve_server: self.flag(zmq_sys::ZMQ_CURVE_SERVER)?,
+            has_domain: !self.text_option(zmq_sys::ZMQ_ZAP_DOMAIN)?.is_empty(),
+            enforces_domain: self.flag(ZAP_ENFORCE_DOMAIN)?,
+            rcvhwm: self.option(zmq_sys::ZMQ_RCVHWM)?,
+        })
+    }
+
+    /// Sets `ZMQ_ZAP_ENFORCE_DOMAIN`, which the zmq crate does not know.
+    pub(crate) fn enforce_domain(&self) -> Result<(), Errno> {
+        self.set_option(ZAP_ENFORCE_DOMAIN, 1)
     }
 
     /// Ends a REQ's `ZMQ_REQ_CORRELATE`.
@@ -153,14 +215,18 @@ impl Socket {
 
     /// One of libzmq's four calls that take an endpoint.
     pub(crate) fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
-        let (operation, function): (_, unsafe extern "C" fn(_, _) -> _) = match call {
-            EndpointCall::Bind => ("bind", zmq_sys::zmq_bind),
-            EndpointCall::Connect => ("connect", zmq_sys::zmq_connect),
-            EndpointCall::Unbind => ("unbind", zmq_sys::zmq_unbind),
-            EndpointCall::Disconnect => ("disconnect", zmq_sys::zmq_disconnect),
+        let function: unsafe extern "C" fn(_, _) -> _ = match call {
+            EndpointCall::Bind => zmq_sys::zmq_bind,
+            EndpointCall::Connect => zmq_sys::zmq_connect,
+            EndpointCall::Unbind => zmq_sys::zmq_unbind,
+            EndpointCall::Disconnect => zmq_sys::zmq_disconnect,
         };
+        let operation = call.name();
         let refused = |source| EndpointError { operation, endpoint: endpoint.to_owned(), source };
         let text = CString::new(endpoint).map_err(|_| refused(None))?;
+        if !endpoint.starts_with(INPROC) {
+            self.reports.set(true);
+        }
         // SAFETY: `self.raw` is a live socket, `text` a NUL-terminated string that outlives the call.
         retry(|| unsafe { function(self.raw, text.as_ptr()) }).map_err(|errno| match errno.name() {
             Some(
@@ -181,6 +247,36 @@ impl Socket {
             zmq_sys::zmq_getsockopt(self.raw, option as c_int, (&raw mut value).cast(), &raw mut size)
         })?;
         Ok(value)
+    }
+
+    /// An option that not every build of libzmq has.
+    fn flag(&self, option: u32) -> Result<bool, Errno> {
+        match self.option(option) {
+            Ok(value) => Ok(value != 0),
+            Err(Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// An option that is a string. libzmq does not tell how long it is.
+    fn text_option(&self, option: u32) -> Result<String, Errno> {
+        let mut buffer = vec![0_u8; 256];
+        loop {
+            let mut size = buffer.len();
+            // SAFETY: `self.raw` is a live socket; `buffer` and `size` describe bytes that outlive the call.
+            let read = retry(|| unsafe {
+                zmq_sys::zmq_getsockopt(self.raw, option as c_int, buffer.as_mut_ptr().cast(), &raw mut size)
+            });
+            match read {
+                Ok(()) => {
+                    // It ends with a NUL.
+                    buffer.truncate(size.saturating_sub(1));
+                    return Ok(String::from_utf8_lossy(&buffer).into_owned());
+                }
+                Err(Errno::EINVAL) if buffer.len() < MAX_TEXT => buffer.resize(buffer.len() * 4, 0),
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     fn set_option(&self, option: u32, value: c_int) -> Result<(), Errno> {
@@ -214,6 +310,23 @@ pub(crate) fn drop_elsewhere<T: Send + 'static>(value: T, then: impl FnOnce() + 
     drop(dropped);
 }
 
+/// A frame with a copy of these bytes. The zmq crate's own clears it first, and moves it.
+#[inline]
+pub(crate) fn copy(bytes: &[u8]) -> Message {
+    let mut frame = MaybeUninit::<Message>::uninit();
+    let raw: *mut zmq_msg_t = frame.as_mut_ptr().cast();
+    // SAFETY: `Message` is a struct of one `zmq_msg_t` (see `as_raw`), which libzmq initialises.
+    if unsafe { zmq_sys::zmq_msg_init_size(raw, bytes.len()) } != 0 {
+        // Out of memory. This ends as it does in the zmq crate.
+        return Message::from(bytes);
+    }
+    // SAFETY: the message has room for that many bytes, which are its own, and is initialised.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), zmq_sys::zmq_msg_data(raw).cast(), bytes.len());
+        frame.assume_init()
+    }
+}
+
 /// A second reference to a frame's bytes, not a copy of them (up to 33 bytes libzmq stores inline and does copy).
 pub(crate) fn share(frame: &mut Message) -> Message {
     let mut shared = Message::new();
@@ -222,12 +335,85 @@ pub(crate) fn share(frame: &mut Message) -> Message {
     shared
 }
 
+/// What is known by that name about the connection that a frame came over, if it is UTF-8.
+pub(crate) fn property<'a>(frame: &'a Message, name: &str) -> Option<&'a str> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: `Message` is a struct of one `zmq_msg_t`, see `as_raw`; libzmq only reads it. The string that it answers,
+    // if any, ends with a NUL and lives as long as the frame, which holds a reference to the connection's metadata.
+    let value = unsafe {
+        let value = zmq_sys::zmq_msg_gets((&raw const *frame).cast(), name.as_ptr());
+        if value.is_null() { None } else { Some(CStr::from_ptr::<'a>(value)) }
+    };
+    value.and_then(|value| value.to_str().ok())
+}
+
+/// A frame of these bytes, where they are. They are dropped when libzmq is done with them, on any thread.
+#[cfg(feature = "bytes")]
+pub(crate) fn lend(bytes: bytes::BytesMut) -> Message {
+    unsafe extern "C" fn give_back(_: *mut c_void, lent: *mut c_void) {
+        // SAFETY: `lent` is the box below, and libzmq calls this once. `BytesMut` is `Send`.
+        drop(unsafe { Box::from_raw(lent.cast::<bytes::BytesMut>()) });
+    }
+    let mut lent = Box::new(bytes);
+    let (data, size) = (lent.as_mut_ptr(), lent.len());
+    let lent = Box::into_raw(lent);
+    let mut frame = ManuallyDrop::new(Message::new());
+    // SAFETY: `frame` is an initialised message, empty, so that nothing in it needs to be closed. `data` and `size`
+    // describe bytes that `lent` owns, that nobody else can see (`BytesMut` is exclusive), and that stay where they are
+    // until it is dropped, by `give_back`.
+    let made =
+        unsafe { zmq_sys::zmq_msg_init_data(as_raw(&mut frame), data.cast(), size, Some(give_back), lent.cast()) };
+    if made == 0 {
+        return ManuallyDrop::into_inner(frame);
+    }
+    // Out of memory: libzmq took nothing, and `frame` is no message now. The copy ends as the zmq crate's own do then.
+    // SAFETY: `lent` came from a box, and `give_back` is not going to be called.
+    Message::from(&unsafe { Box::from_raw(lent) }[..])
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum EndpointCall {
     Bind,
     Connect,
     Unbind,
     Disconnect,
+}
+
+impl EndpointCall {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Connect => "connect",
+            Self::Unbind => "unbind",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
+/// Which events a monitor is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum EventMask {
+    None,
+    All,
+}
+
+/// See [`Socket::security`].
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "they are options of libzmq, each by itself")]
+pub(crate) struct Security {
+    pub(crate) null: bool,
+    pub(crate) plain_server: bool,
+    pub(crate) curve_server: bool,
+    pub(crate) has_domain: bool,
+    pub(crate) enforces_domain: bool,
+    pub(crate) rcvhwm: c_int,
+}
+
+impl Security {
+    /// True if a ZAP handler is asked about peers.
+    pub(crate) fn asks(self) -> bool {
+        self.plain_server || self.curve_server || self.null && self.has_domain
+    }
 }
 
 /// `ZMQ_RCVTIMEO` and `ZMQ_SNDTIMEO` in milliseconds; -1 waits for ever, 0 not at all.
@@ -245,6 +431,12 @@ impl Timeouts {
 #[derive(Debug)]
 pub(crate) struct ZmqFd(RawFd);
 
+impl ZmqFd {
+    pub(crate) fn number(&self) -> RawFd {
+        self.0
+    }
+}
+
 impl AsFd for ZmqFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor stays open until its socket is closed, and the socket's `Attachment` drops the
@@ -259,14 +451,30 @@ pub(crate) struct Errno(c_int);
 
 impl Errno {
     pub(crate) const EAGAIN: Self = Self(zmq_sys::errno::EAGAIN);
-    const EINVAL: Self = Self(zmq_sys::errno::EINVAL);
+    pub(crate) const ENOTSUP: Self = Self(zmq_sys::errno::ENOTSUP);
+    pub(crate) const EADDRINUSE: Self = Self(zmq_sys::errno::EADDRINUSE);
+    pub(crate) const EINVAL: Self = Self(zmq_sys::errno::EINVAL);
     pub(crate) const EFSM: Self = Self(zmq_sys::errno::EFSM);
     pub(crate) const ETERM: Self = Self(zmq_sys::errno::ETERM);
+
+    pub(crate) fn raw(self) -> i32 {
+        self.0
+    }
+
+    /// As an event of a monitor carries it.
+    pub(crate) fn from_event(value: u32) -> Self {
+        Self(value as c_int)
+    }
 
     #[cold]
     fn last() -> Self {
         // SAFETY: reads this thread's errno.
         Self(unsafe { zmq_errno() })
+    }
+
+    /// The errno of an error that says that there are no more descriptors.
+    pub(crate) fn of_descriptors(error: &io::Error) -> Option<Self> {
+        error.raw_os_error().filter(|errno| [zmq_sys::errno::EMFILE, ENFILE].contains(errno)).map(Self)
     }
 
     fn name(self) -> Option<zmq::Error> {
@@ -310,8 +518,16 @@ fn as_raw(message: &mut Message) -> *mut zmq_msg_t {
     (&raw mut *message).cast()
 }
 
-/// Bytes that the text of an endpoint is read in, at most.
-const MAX_ENDPOINT: usize = 1 << 20;
+const INPROC: &str = "inproc://";
+/// Bytes that the text of an option is read in, at most.
+const MAX_TEXT: usize = 1 << 20;
+/// The same on all systems; the zmq crate has no name for it.
+const ENFILE: c_int = 23;
+/// Not in the zmq crate: it counts as a draft, though libzmq takes it in every build.
+const ZAP_ENFORCE_DOMAIN: u32 = 93;
+/// Bytes that a frame has room for in itself.
+#[cfg(feature = "bytes")]
+pub(crate) const INLINE: usize = 33;
 const DONTWAIT: c_int = zmq_sys::ZMQ_DONTWAIT as c_int;
 const SNDMORE: c_int = zmq_sys::ZMQ_SNDMORE as c_int;
 

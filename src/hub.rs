@@ -20,6 +20,7 @@ use calloop::{
 };
 use slab::Slab;
 
+use crate::budget::Turn;
 use crate::error::Error;
 use crate::source::SocketSource;
 use crate::timer::{Check, Deadline, TimerSource, Timers};
@@ -57,8 +58,8 @@ pub(crate) struct Hub {
     reach: Box<dyn Reach>,
     timers: Rc<Timers>,
     timer: OnceCell<RegistrationToken>,
-    /// Counts the turns of the loop: budgets are for one turn.
-    turn: Cell<u64>,
+    /// Budgets are for one turn.
+    turn: Turn,
     members: RefCell<Slab<Weak<dyn Member>>>,
     /// The members that owe somebody a look.
     debtors: RefCell<Vec<Rc<dyn Member>>>,
@@ -81,7 +82,7 @@ impl Hub {
             reach: Box::new(Upgrade { upgrade: move || weak.upgrade(), data: PhantomData }),
             timers: Rc::clone(&timers),
             timer: OnceCell::new(),
-            turn: Cell::new(0),
+            turn: Turn::default(),
             members: RefCell::default(),
             debtors: RefCell::default(),
             husks: RefCell::default(),
@@ -147,8 +148,8 @@ impl Hub {
     }
 
     #[inline]
-    pub(crate) fn turn(&self) -> u64 {
-        self.turn.get()
+    pub(crate) fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     /// Enters a deadline to wait for.
@@ -275,7 +276,7 @@ impl EventSource for HubSource {
     }
 
     fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
-        self.hub.turn.set(self.hub.turn.get() + 1);
+        self.hub.turn.next();
         let act = self.hub.must_act() || self.is_alone();
         self.hub.asleep.set(!act);
         Ok(self.token.filter(|_| act).map(|token| (SYNTHETIC, token)))

@@ -36,6 +36,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! For more there is a [`guide`] in short chapters: from callbacks to tasks, patterns, cancellation, shutdown, performance,
+//! security, porting.
+//!
 //! # Questions
 //!
 //! ## Why is my message not on the wire after `send().await`?
@@ -45,6 +48,14 @@
 //! [one second](AsyncZmqContext::DEFAULT_LINGER) here unless you set another. Only an answer from the peer tells you that
 //! the peer has it. How much may queue is the high-water mark (`set_sndhwm`, counted in messages); once it is reached,
 //! `send` waits, or libzmq drops the message, depending on the [kind].
+//!
+//! ## Why are my first messages lost?
+//!
+//! A PUB sends to those whose subscriptions have arrived, and a ROUTER to those who are connected; `connect` only begins
+//! to connect. No pause is long enough for sure. Wait for what has to be there:
+//! [`wait_for_subscribers`](AsyncZmqSocket::wait_for_subscribers) on an [`XPub`](kind::XPub), or
+//! [`wait_for_peers`](Monitor::wait_for_peers) and [`connected`](Monitor::connected) on the
+//! [`monitor`](AsyncZmqSocket::monitor) of any socket.
 //!
 //! ## Why can't I poll the descriptor myself?
 //!
@@ -68,26 +79,24 @@
 //!
 //! ## What does dropping a future lose?
 //!
-//! Nothing that you did not give it. *Cancel safe* is said of each method; here is all of it at one glance.
-//!
-//! | dropped before it is ready | what that means |
-//! |---|---|
-//! | [`recv`](AsyncZmqSocket::recv), [`recv_into`](AsyncZmqSocket::recv_into), `next` of the Stream | nothing was received; the message is there for the next one |
-//! | [`send`](AsyncZmqSocket::send) | nothing was sent; its message is dropped with it |
-//! | `send`, `send_all`, `feed` and `flush` of the Sink | what the Sink accepted stays in it and goes out with the next operation, see [`take_unsent`](AsyncZmqSocket::take_unsent) |
-//! | `forward` | as the Sink: the message in hand may stay with the Sink, none is lost; one that the combinator itself held is dropped with it |
-//! | [`request`](AsyncZmqSocket::request) | the request is given up, sent or not; the next one gets its own reply |
-//! | [`readable`](AsyncZmqSocket::readable), [`writable`](AsyncZmqSocket::writable) | nothing |
-//! | [`sleep`](AsyncZmqContext::sleep), [`timeout`](AsyncZmqContext::timeout) | the deadline is gone from the loop; the inner future is dropped, with its own meaning above |
-//! | [`close`](AsyncZmqSocket::close) | the socket is closed at once; what the Sink held is dropped |
-//! | [`terminate`](AsyncZmqContext::terminate) | the shutdown stands; only the waiting for it ends |
-//!
-//! A place in line goes with the future, and if it had been woken, its turn goes to the next.
+//! Nothing that you did not give it: a dropped `recv` leaves the message where it was, a dropped `send` has sent all of its
+//! message or nothing. *Cancel safe* is said of each method, and [`guide::cancellation`] has all of it at one glance.
 //!
 //! ## How do I see what an error was about?
 //!
 //! `Display` names the operation and leaves the cause to `source()`, as error reporters expect. To print both without one:
 //! `eprintln!("{error}: {}", error.source().map_or(String::new(), ToString::to_string))`.
+//!
+//! ## How do I say who may connect?
+//!
+//! With an authenticator, a task that libzmq asks about each peer: see [`zap`]. Its answer names the peer, and
+//! [`Multipart::user_id`] tells that name of each message.
+//!
+//! ## Where is CURVE? Which libzmq is this?
+//!
+//! The zmq crate compiles libzmq 4.3.4 and leaves CURVE out, so that `set_curve_server` answers `EINVAL`. Two lines in
+//! `.cargo/config.toml` link the system's libzmq instead; they stand with [`Features`], which is what
+//! [`features()`] answers at run time. This crate is tested with both.
 //!
 //! ## What can still hold up my loop?
 //!
@@ -97,9 +106,26 @@
 //!
 //! ## Which executors work?
 //!
-//! All that poll their tasks on the loop's thread: calloop's own `executor`, `EventLoop::block_on`, or one that you drive
-//! from a callback. The wakers are the ordinary ones. Sockets are not `Send`, so an executor that moves tasks between
-//! threads refuses them at compile time. Whichever you take, the loop has to be dispatched for anything to be woken.
+//! All that poll their tasks on the loop's thread: calloop's own `executor`, `EventLoop::block_on`, the [`Tasks`] of this
+//! crate, or one that you drive from a callback. The wakers are the ordinary ones. Sockets are not `Send`, so an executor
+//! that moves tasks between threads refuses them at compile time. Whichever you take, the loop has to be dispatched for
+//! anything to be woken.
+//!
+//! ## Which features are there?
+//!
+//! None is on by default, and none changes what the others do. `bytes`: the types of the `bytes` crate become frames, and
+//! frames become `Bytes` by `IntoBytes`, without a copy wherever that is sound. `tracing`: events of the
+//! `tracing` crate, see the next question.
+//!
+//! ## Why does my task not go on?
+//!
+//! Turn the feature `tracing` on, and collect the target `calloop_zmq` at the level `trace`. Each socket has a number and
+//! a `kind`, and tells when it is opened (`open`, `adopt`), given endpoints (`bind`, `connect`, `unbind`, `disconnect`), and
+//! ends (`close`, or `release` by [`into_inner`](AsyncZmqSocket::into_inner)). Between them stand the waits, each with its
+//! `direction`: `park` where a task begins to wait, `yield` where one used up its
+//! [budget](AsyncZmqSocket::set_budget), and `wake` where one is woken. A `park` without a `wake` behind it waits for the
+//! peer: a message, or room for one. No event has anything of a message in it. The one event at the level `warn` says
+//! that the end of a context takes long.
 //!
 //! ## How do I share a socket between tasks?
 //!
@@ -111,12 +137,24 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used))]
 
+mod budget;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod context;
 mod error;
+mod features;
 mod ffi;
+mod guard;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod hub;
 pub mod kind;
+mod monitor;
+mod monitor_event;
 mod multipart;
+mod peers;
+mod property;
+mod proxy;
 mod readiness;
 mod recv;
 mod request;
@@ -126,11 +164,25 @@ mod sleep;
 mod socket;
 mod source;
 mod state;
+mod subscribers;
+mod subscription;
+mod tasks;
 mod timer;
+mod trace;
 mod transmit;
+pub mod zap;
 
+#[cfg(feature = "bytes")]
+pub use bytes::IntoBytes;
 pub use context::{AsyncZmqContext, Terminate};
 pub use error::{Elapsed, EndpointError, Error, FrameCountError, OsError, Result, SendError};
+pub use features::{Descriptor, Features, features};
+pub use guard::SetupError;
+pub use monitor::Monitor;
+pub use monitor_event::{MonitorEvent, ProtocolError};
 pub use multipart::{IntoFrame, IntoIter, Multipart};
+pub use proxy::{Proxy, ProxyControl, Traffic, proxy};
 pub use socket::AsyncZmqSocket;
+pub use subscription::Subscription;
+pub use tasks::{JoinError, JoinHandle, Tasks};
 pub use zmq;

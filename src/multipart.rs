@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use smallvec::SmallVec;
 use zmq::Message;
 
-use crate::FrameCountError;
+use crate::{FrameCountError, ffi};
 
 /// One whole message: a list of frames ([`zmq::Message`]).
 ///
@@ -38,27 +38,72 @@ pub struct Multipart {
 
 impl Multipart {
     /// Creates a message without frames.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut message = Multipart::new();
+    /// message.push_back("hello");
+    /// assert_eq!(message, "hello".into());
+    /// ```
     #[inline]
     pub fn new() -> Self {
         Self { frames: SmallVec::new() }
     }
 
     /// Adds a frame at the front.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut message = Multipart::from("12C");
+    /// message.push_front("oslo");
+    /// assert_eq!(message, ["oslo", "12C"].into());
+    /// ```
     pub fn push_front(&mut self, frame: impl IntoFrame) {
         self.frames.insert(0, frame.into_frame());
     }
 
     /// Adds a frame at the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut message = Multipart::from("oslo");
+    /// message.push_back("12C");
+    /// assert_eq!(message, ["oslo", "12C"].into());
+    /// ```
     pub fn push_back(&mut self, frame: impl IntoFrame) {
         self.frames.push(frame.into_frame());
     }
 
     /// Takes the first frame off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut message = Multipart::from(["oslo", "12C"]);
+    /// assert_eq!(message.pop_front().unwrap().as_str(), Some("oslo"));
+    /// assert_eq!(message, "12C".into());
+    /// ```
     pub fn pop_front(&mut self) -> Option<Message> {
         if self.frames.is_empty() { None } else { Some(self.frames.remove(0)) }
     }
 
     /// Takes the last frame off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut message = Multipart::from(["oslo", "12C"]);
+    /// assert_eq!(message.pop_back().unwrap().as_str(), Some("12C"));
+    /// assert_eq!(message, "oslo".into());
+    /// ```
     pub fn pop_back(&mut self) -> Option<Message> {
         self.frames.pop()
     }
@@ -67,6 +112,10 @@ impl Multipart {
     ///
     /// This is what a ROUTER receives in front of a REQ's request: the routing ids of the hops, then the empty
     /// delimiter (RFC 28). Without an empty frame there is no envelope: nothing is taken, and what is returned is empty.
+    ///
+    /// Not every DEALER sends a delimiter, and the first empty frame may then be one of its own. Where it is agreed that
+    /// there is none, the routing id is all there is in front: [`pop_front`](Self::pop_front) takes it, and
+    /// [`push_front`](Self::push_front) puts it back.
     ///
     /// # Examples
     ///
@@ -88,11 +137,29 @@ impl Multipart {
     }
 
     /// Puts a routing envelope, as [`take_envelope`](Self::take_envelope) gave it, in front of the frames.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut reply = Multipart::from("noon");
+    /// reply.put_envelope(Multipart::from(["client-7", ""]));
+    /// assert_eq!(reply, ["client-7", "", "noon"].into());
+    /// ```
     pub fn put_envelope(&mut self, envelope: Self) {
         self.frames.insert_many(0, envelope.frames);
     }
 
     /// Drops all frames; the room of their list is kept.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::Multipart;
+    /// let mut message = Multipart::from(["oslo", "12C"]);
+    /// message.clear();
+    /// assert!(message.is_empty());
+    /// ```
     pub fn clear(&mut self) {
         self.frames.clear();
     }
@@ -101,6 +168,17 @@ impl Multipart {
     #[inline]
     pub(crate) fn from_frame(frame: Message) -> Self {
         Self { frames: SmallVec::from_buf([frame]) }
+    }
+
+    /// Makes room for what follows the first frame: an envelope and a body fit without moving again.
+    pub(crate) fn reserve_rest(&mut self) {
+        self.frames.reserve(3);
+    }
+
+    /// The list of frames, to receive into.
+    #[inline]
+    pub(crate) fn frames_mut(&mut self) -> &mut SmallVec<[Message; 1]> {
+        &mut self.frames
     }
 
     /// Leaves exactly one frame, to receive into. Its bytes are whatever they were.
@@ -170,6 +248,15 @@ impl<'a> IntoIterator for &'a Multipart {
 }
 
 /// The frames of a [`Multipart`], one by one.
+///
+/// # Examples
+///
+/// ```
+/// use calloop_zmq::Multipart;
+/// let message = Multipart::from(["oslo", "12C"]);
+/// let lengths: Vec<usize> = message.into_iter().map(|frame| frame.len()).collect();
+/// assert_eq!(lengths, [4, 3]);
+/// ```
 #[derive(Debug)]
 pub struct IntoIter(smallvec::IntoIter<[Message; 1]>);
 
@@ -226,6 +313,7 @@ impl From<Message> for Multipart {
 }
 
 impl From<&str> for Multipart {
+    #[inline]
     fn from(text: &str) -> Self {
         Self::from_frame(text.into_frame())
     }
@@ -238,18 +326,21 @@ impl From<String> for Multipart {
 }
 
 impl From<&String> for Multipart {
+    #[inline]
     fn from(text: &String) -> Self {
         Self::from_frame(text.into_frame())
     }
 }
 
 impl From<&[u8]> for Multipart {
+    #[inline]
     fn from(bytes: &[u8]) -> Self {
         Self::from_frame(bytes.into_frame())
     }
 }
 
 impl<const N: usize> From<&[u8; N]> for Multipart {
+    #[inline]
     fn from(bytes: &[u8; N]) -> Self {
         Self::from_frame(bytes.into_frame())
     }
@@ -263,6 +354,7 @@ impl From<Vec<u8>> for Multipart {
 }
 
 impl From<&Vec<u8>> for Multipart {
+    #[inline]
     fn from(bytes: &Vec<u8>) -> Self {
         Self::from_frame(bytes.into_frame())
     }
@@ -279,8 +371,30 @@ impl From<Box<[u8]>> for Multipart {
 ///
 /// The zmq crate's `Into<Message>` lacks `String` and `&[u8; N]`, and nobody else may add them. Implement this for your
 /// own types to send them in arrays, `Vec`s and iterators.
+///
+/// # Examples
+///
+/// ```
+/// use calloop_zmq::{IntoFrame, Multipart, zmq};
+///
+/// struct Celsius(i16);
+///
+/// impl IntoFrame for Celsius {
+///     fn into_frame(self) -> zmq::Message {
+///         self.0.to_be_bytes().into_frame()
+///     }
+/// }
+/// assert_eq!(Multipart::from([Celsius(12)]), [[0, 12]].into());
+/// ```
 pub trait IntoFrame {
     /// Makes the frame. Borrowed bytes are copied; owned bytes are not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use calloop_zmq::IntoFrame;
+    /// assert_eq!(String::from("oslo").into_frame().as_str(), Some("oslo"));
+    /// ```
     fn into_frame(self) -> Message;
 }
 
@@ -292,8 +406,9 @@ impl IntoFrame for Message {
 }
 
 impl IntoFrame for &str {
+    #[inline]
     fn into_frame(self) -> Message {
-        Message::from(self)
+        ffi::copy(self.as_bytes())
     }
 }
 
@@ -305,25 +420,28 @@ impl IntoFrame for String {
 
 impl IntoFrame for &String {
     fn into_frame(self) -> Message {
-        Message::from(self.as_str())
+        ffi::copy(self.as_bytes())
     }
 }
 
 impl IntoFrame for &[u8] {
+    #[inline]
     fn into_frame(self) -> Message {
-        Message::from(self)
+        ffi::copy(self)
     }
 }
 
 impl<const N: usize> IntoFrame for &[u8; N] {
+    #[inline]
     fn into_frame(self) -> Message {
-        Message::from(self.as_slice())
+        ffi::copy(self.as_slice())
     }
 }
 
 impl<const N: usize> IntoFrame for [u8; N] {
+    #[inline]
     fn into_frame(self) -> Message {
-        Message::from(self.as_slice())
+        ffi::copy(self.as_slice())
     }
 }
 
@@ -334,8 +452,9 @@ impl IntoFrame for Vec<u8> {
 }
 
 impl IntoFrame for &Vec<u8> {
+    #[inline]
     fn into_frame(self) -> Message {
-        Message::from(self.as_slice())
+        ffi::copy(self.as_slice())
     }
 }
 
@@ -400,6 +519,10 @@ mod tests {
         assert_eq!((texts(&envelope), texts(&message)), (vec!["x", "y", ""], vec!["body", "", "more"]));
         message.put_envelope(envelope);
         assert_eq!(message.len(), 6);
+
+        let mut empty_body = Multipart::from(["id", "", ""]);
+        assert_eq!(texts(&empty_body.take_envelope()), ["id", ""]);
+        assert_eq!(texts(&empty_body), [""]);
 
         let mut bare = Multipart::from(["id", "body"]);
         assert!(bare.take_envelope().is_empty());

@@ -32,6 +32,8 @@ use std::task::Waker;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use crate::trace::{Side, Trace};
+
 /// What one read of `ZMQ_EVENTS` said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Events {
@@ -88,11 +90,27 @@ pub(crate) struct Readiness {
     read: Waiters,
     write: Waiters,
     write_order: WriteOrder,
+    /// Those who wait for the end alone.
+    bystanders: Line,
 }
 
 impl Readiness {
     pub(crate) fn new(write_order: WriteOrder) -> Self {
-        Self { read: Waiters::default(), write: Waiters::default(), write_order }
+        Self { read: Waiters::default(), write: Waiters::default(), write_order, bystanders: Line::default() }
+    }
+
+    /// Has whom it calls told of as waiters on this socket.
+    pub(crate) fn traced(mut self, trace: Trace) -> Self {
+        self.read.side = trace.side(Direction::Read);
+        self.write.side = trace.side(Direction::Write);
+        self
+    }
+
+    /// True if nobody waits in this direction, and nobody was called who has not had its turn yet. So it is nearly always
+    /// under load.
+    #[inline]
+    pub(crate) fn is_idle(&self, direction: Direction) -> bool {
+        self.waiters(direction).is_idle()
     }
 
     /// True if this place may try now: it would overtake nobody, or it was called.
@@ -119,12 +137,17 @@ impl Readiness {
         match place {
             Place::Slot => match &mut waiters.slot {
                 Some(held) if held.will_wake(&waker) => released.unneeded = Some(waker),
-                slot => released.called.extend(slot.replace(waker)),
+                slot => released.add(waiters.side, slot.replace(waker)),
             },
             Place::Line(Some(ticket)) => released.unneeded = waiters.line.wait_again(ticket.0, waker),
             Place::Line(ticket) => **ticket = Some(Ticket(waiters.line.join(waker))),
         }
         released
+    }
+
+    /// True if this place waits with this waker, and has not been called.
+    pub(crate) fn is_uncalled(&self, direction: Direction, ticket: &Ticket, waker: &Waker) -> bool {
+        self.waiters(direction).line.waits_with(ticket.0, waker)
     }
 
     /// The slot had its turn.
@@ -143,8 +166,27 @@ impl Readiness {
         wakes.unneeded = waiters.line.leave(ticket.0);
         if wakes.unneeded.is_none() || took_turn {
             waiters.call_slot(&mut wakes);
-            wakes.called.extend(waiters.line.call_first());
+            waiters.call_first(&mut wakes);
         }
+        wakes
+    }
+
+    /// Waits for the end alone, and is in nobody's way.
+    pub(crate) fn stand_by(&mut self, place: &mut Option<Ticket>, waker: &Waker) -> Wakes {
+        let mut released = Wakes::default();
+        match place {
+            Some(ticket) if self.bystanders.waits_with(ticket.0, waker) => {}
+            Some(ticket) => released.unneeded = self.bystanders.wait_again(ticket.0, waker.clone()),
+            None => *place = Some(Ticket(self.bystanders.join(waker.clone()))),
+        }
+        released
+    }
+
+    /// Stands by no more.
+    #[allow(clippy::needless_pass_by_value, reason = "the ticket ends here")]
+    pub(crate) fn stand_down(&mut self, ticket: Ticket) -> Wakes {
+        let mut wakes = Wakes::default();
+        wakes.unneeded = self.bystanders.leave(ticket.0);
         wakes
     }
 
@@ -169,15 +211,15 @@ impl Readiness {
         let mut wakes = Wakes::default();
         if directions.readable {
             self.read.call_slot(&mut wakes);
-            wakes.called.extend(self.read.line.call_first());
+            self.read.call_first(&mut wakes);
         }
         if directions.writable {
             let everyone = self.calls_everyone(Direction::Write);
             self.write.call_slot(&mut wakes);
             if everyone {
-                self.write.line.call_all(&mut wakes);
+                self.write.call_all(&mut wakes);
             } else {
-                wakes.called.extend(self.write.line.call_first());
+                self.write.call_first(&mut wakes);
             }
         }
         wakes
@@ -212,8 +254,10 @@ impl Readiness {
         let mut wakes = Wakes::default();
         for waiters in [&mut self.read, &mut self.write] {
             waiters.call_slot(&mut wakes);
-            waiters.line.call_all(&mut wakes);
+            waiters.call_all(&mut wakes);
         }
+        // Nobody told that these wait, so nobody tells that they are woken.
+        self.bystanders.call_all(Side::default(), &mut wakes);
         wakes
     }
 
@@ -254,11 +298,17 @@ impl Readiness {
 #[must_use = "bind it, so that it wakes after the borrow it came from has ended"]
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
-    called: SmallVec<[Waker; 2]>,
+    called: SmallVec<[(Waker, Side); 2]>,
     unneeded: Option<Waker>,
 }
 
 impl Wakes {
+    fn add(&mut self, side: Side, called: Option<Waker>) {
+        if let Some(waker) = called {
+            self.called.push((waker, side));
+        }
+    }
+
     pub(crate) fn append(&mut self, mut others: Self) {
         self.called.append(&mut others.called);
     }
@@ -266,7 +316,7 @@ impl Wakes {
 
 impl FromIterator<Waker> for Wakes {
     fn from_iter<I: IntoIterator<Item = Waker>>(wakers: I) -> Self {
-        Self { called: wakers.into_iter().collect(), unneeded: None }
+        Self { called: wakers.into_iter().map(|waker| (waker, Side::default())).collect(), unneeded: None }
     }
 }
 
@@ -281,8 +331,9 @@ impl Drop for Wakes {
 }
 
 #[cold]
-fn wake_all(wakers: &mut SmallVec<[Waker; 2]>) {
-    for waker in wakers.drain(..) {
+fn wake_all(called: &mut SmallVec<[(Waker, Side); 2]>) {
+    for (waker, side) in called.drain(..) {
+        side.woken();
         // A waker that panics is reported by the panic hook. It must not keep the others from being woken, nor end the
         // dispatch that we are in: calloop drops the rest of the batch then.
         drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
@@ -296,9 +347,15 @@ struct Waiters {
     /// The slot was called, and has not had its turn.
     slot_called: bool,
     line: Line,
+    side: Side,
 }
 
 impl Waiters {
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.slot.is_none() && !self.slot_called && self.line.first.is_none()
+    }
+
     #[inline]
     fn someone_waits(&self) -> bool {
         self.slot.is_some() || self.line.waiting > 0
@@ -313,8 +370,16 @@ impl Waiters {
     fn call_slot(&mut self, wakes: &mut Wakes) {
         if let Some(waker) = self.slot.take() {
             self.slot_called = true;
-            wakes.called.push(waker);
+            wakes.add(self.side, Some(waker));
         }
+    }
+
+    fn call_first(&mut self, wakes: &mut Wakes) {
+        wakes.add(self.side, self.line.call_first());
+    }
+
+    fn call_all(&mut self, wakes: &mut Wakes) {
+        self.line.call_all(self.side, wakes);
     }
 }
 
@@ -374,6 +439,11 @@ impl Line {
         waker
     }
 
+    /// True if the entry waits with this waker, and has not been called.
+    fn waits_with(&self, key: usize, waker: &Waker) -> bool {
+        self.entries[key].waker.as_ref().is_some_and(|held| held.will_wake(waker))
+    }
+
     fn first_waits(&self) -> bool {
         self.first.is_some_and(|first| self.entries[first].waker.is_some())
     }
@@ -382,11 +452,11 @@ impl Line {
         self.call(self.first?)
     }
 
-    fn call_all(&mut self, wakes: &mut Wakes) {
+    fn call_all(&mut self, side: Side, wakes: &mut Wakes) {
         let mut next = self.first;
         while let Some(key) = next {
             next = self.entries[key].behind;
-            wakes.called.extend(self.call(key));
+            wakes.add(side, self.call(key));
         }
     }
 

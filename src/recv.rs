@@ -70,6 +70,28 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// As [`recv`](Self::recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Multipart, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (pull, push) = (context.socket::<Pull>()?, context.socket::<Push>()?);
+    /// # pull.bind("inproc://jobs")?;
+    /// # push.connect("inproc://jobs")?;
+    /// # event_loop.block_on(async {
+    /// # push.send("one").await?;
+    /// # push.send("two").await?;
+    /// let mut message = Multipart::new();
+    /// pull.recv_into(&mut message).await?;
+    /// assert_eq!(message, "one".into());
+    /// pull.recv_into(&mut message).await?;
+    /// assert_eq!(message, "two".into());
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_into(&self, message: &mut Multipart) -> impl Future<Output = crate::Result<()>> + Unpin
     where
         K: CanRecv,
@@ -86,12 +108,27 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// As [`recv`](Self::recv), but never [`Error::LoopGone`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (pull, push) = (context.socket::<Pull>()?, context.socket::<Push>()?);
+    /// # pull.bind("inproc://jobs")?;
+    /// # push.connect("inproc://jobs")?;
+    /// assert_eq!(pull.try_recv()?, None);
+    /// push.try_send("job")?;
+    /// assert_eq!(pull.try_recv()?, Some("job".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_recv(&self) -> crate::Result<Option<Multipart>>
     where
         K: CanRecv,
     {
         self.state().check()?;
-        let mut message = Multipart::from_frame(zmq::Message::new());
+        let mut message = Multipart::new();
         let received = match receive(self.raw(), &mut message) {
             Ok(()) => {
                 self.state().succeeded_aside(Direction::Read);
@@ -114,6 +151,24 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (pull, push) = (context.socket::<Pull>()?, context.socket::<Push>()?);
+    /// # pull.bind("inproc://jobs")?;
+    /// # push.connect("inproc://jobs")?;
+    /// # event_loop.block_on(async {
+    /// push.send("job").await?;
+    /// pull.readable().await?;
+    /// assert!(pull.try_recv()?.is_some());
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn readable(&self) -> impl Future<Output = crate::Result<()>> + Unpin
     where
         K: CanRecv,
@@ -123,36 +178,51 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     #[inline]
     pub(crate) fn poll_recv(&self, place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<Multipart>> {
-        let mut message = Multipart::from_frame(zmq::Message::new());
-        self.poll_recv_into(&mut message, place, cx).map_ok(|()| message)
+        let mut message = Multipart::new();
+        self.poll_recv_new(&mut message, place, cx).map_ok(|()| message)
+    }
+
+    /// Receives into a message without frames. It is handed down and not up, because each result that it came up in
+    /// would move it.
+    #[inline]
+    fn poll_recv_new(&self, message: &mut Multipart, place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        self.poll_receive(place, cx, |socket| receive(socket, message))
     }
 
     #[inline]
-    fn poll_recv_into(
+    pub(crate) fn poll_recv_into(
         &self,
         message: &mut Multipart,
+        place: Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<crate::Result<()>> {
+        let received = self.poll_receive(place, cx, |socket| receive_into(socket, message));
+        if !matches!(received, Poll::Ready(Ok(()))) {
+            // Some kinds leave what was in there.
+            message.clear();
+        }
+        received
+    }
+
+    #[inline]
+    fn poll_receive(
+        &self,
         mut place: Place<'_>,
         cx: &Context<'_>,
+        receive: impl FnOnce(&ffi::Socket) -> Result<(), Errno>,
     ) -> Poll<crate::Result<()>> {
         let state = self.state();
         match state.poll_turn(Direction::Read, &mut place, cx) {
             Poll::Ready(Ok(())) => {}
-            waits_or_ended => {
-                message.clear();
-                return waits_or_ended;
-            }
+            waits_or_ended => return waits_or_ended,
         }
-        match receive(self.raw(), message) {
+        match receive(self.raw()) {
             Ok(()) => {
                 state.succeeded(Direction::Read, &mut place);
                 Poll::Ready(Ok(()))
             }
+            Err(Errno::EAGAIN) => self.park_reader(place, cx),
             Err(errno) => {
-                // Some kinds leave what was in there.
-                message.clear();
-                if errno == Errno::EAGAIN {
-                    return self.park_reader(place, cx);
-                }
                 state.left(Direction::Read, &mut place, false);
                 // A task that goes on asking is to let the loop go on.
                 state.spend(Direction::Read);
@@ -205,8 +275,9 @@ impl<K: CanRecv> Stream for &AsyncZmqSocket<K> {
         if self.is_terminated() {
             return Poll::Ready(None);
         }
-        match self.poll_recv(Place::Slot, cx) {
-            Poll::Ready(Ok(message)) => Poll::Ready(Some(Ok(message))),
+        let mut message = Multipart::new();
+        match self.poll_recv_new(&mut message, Place::Slot, cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Some(Ok(message))),
             Poll::Ready(Err(error)) => Poll::Ready(self.end_stream(error).map(Err)),
             Poll::Pending => Poll::Pending,
         }
@@ -236,22 +307,28 @@ impl<K: CanRecv> FusedStream for AsyncZmqSocket<K> {
     }
 }
 
-/// Receives one whole message, all frames in one go: nothing may be called on the socket in between.
+/// Receives one whole message, all frames in one go: nothing may be called on the socket in between. `message` has no
+/// frames yet.
 #[inline]
 fn receive(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
+    socket.recv_first(message.frames_mut())?;
+    if message.first().is_some_and(zmq::Message::get_more) { receive_rest(socket, message) } else { Ok(()) }
+}
+
+/// As [`receive`], into a message that was used before.
+#[inline]
+fn receive_into(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
     let first = message.keep_one();
     socket.recv_frame(first)?;
     if first.get_more() { receive_rest(socket, message) } else { Ok(()) }
 }
 
+/// It fails only at the context's end: libzmq hands over whole messages. What there is of it then is no message.
 fn receive_rest(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
+    message.reserve_rest();
     loop {
         let mut frame = zmq::Message::new();
-        if let Err(errno) = socket.recv_frame(&mut frame) {
-            // Libzmq hands over whole messages, so this is the context's end. What there is of it is no message.
-            message.clear();
-            return Err(errno);
-        }
+        socket.recv_frame(&mut frame)?;
         let more = frame.get_more();
         message.push_back(frame);
         if !more {

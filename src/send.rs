@@ -39,6 +39,27 @@ impl<K: Kind> AsyncZmqSocket<K> {
     ///
     /// A dropped future has sent the whole message or nothing. Which of the two cannot be told afterwards, but a future
     /// that was dropped while it waited has sent nothing; its message is dropped with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (pull, push) = (context.socket::<Pull>()?, context.socket::<Push>()?);
+    /// # pull.bind("inproc://jobs")?;
+    /// # push.connect("inproc://jobs")?;
+    /// # event_loop.block_on(async {
+    /// push.send("one frame").await?;
+    /// push.send(["two", "frames"]).await?;
+    /// push.send(vec![0xff; 1_000_000]).await?; // not copied
+    /// # for _ in 0..3 {
+    /// #     pull.recv().await?;
+    /// # }
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send(&self, message: impl Into<Multipart>) -> impl Future<Output = Result<(), SendError>> + Unpin
     where
         K: CanSend,
@@ -58,13 +79,24 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// As [`send`](Self::send), but never [`Error::LoopGone`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Push};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let push = context.socket::<Push>()?; // without a peer there is no room
+    /// assert_eq!(push.try_send("job")?, Some("job".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_send(&self, message: impl Into<Multipart>) -> Result<Option<Multipart>, SendError>
     where
         K: CanSend,
     {
         let mut message = message.into();
-        let mut others = Wakes::default();
-        match self.attempt_in_order(&mut message, &mut others) {
+        let mut others = None;
+        match self.check(&message).and_then(|()| self.attempt_in_order(&mut message, &mut others)) {
             Ok(true) => {
                 self.state().succeeded_aside(Direction::Write);
                 Ok(None)
@@ -86,6 +118,24 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (pull, push) = (context.socket::<Pull>()?, context.socket::<Push>()?);
+    /// # pull.bind("inproc://jobs")?;
+    /// # push.connect("inproc://jobs")?;
+    /// # event_loop.block_on(async {
+    /// push.writable().await?;
+    /// assert!(push.try_send("job")?.is_none());
+    /// # pull.recv().await?;
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn writable(&self) -> impl Future<Output = crate::Result<()>> + Unpin
     where
         K: CanSend,
@@ -97,6 +147,22 @@ impl<K: Kind> AsyncZmqSocket<K> {
     ///
     /// A Sink's errors cannot carry the message. It is kept here until the Sink is given the next one. There may be two,
     /// where the Sink held one and was given another: call it until there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Push};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # event_loop.block_on(async {
+    /// use futures::SinkExt;
+    /// let mut push = context.socket::<Push>()?; // without a peer there is no room
+    /// push.feed("job".into()).await?;
+    /// assert_eq!(push.take_unsent(), Some("job".into()));
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_unsent(&self) -> Option<Multipart>
     where
         K: CanSend,
@@ -106,6 +172,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         unsent
     }
 
+    #[inline]
     pub(crate) fn poll_send(
         &self,
         message: &mut Multipart,
@@ -118,7 +185,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
             Poll::Ready(Ok(())) => {}
             waits_or_ended => return waits_or_ended,
         }
-        let mut others = Wakes::default();
+        let mut others = None;
         match self.attempt_in_order(message, &mut others) {
             Ok(true) => {
                 state.succeeded(Direction::Write, &mut place);
@@ -134,13 +201,16 @@ impl<K: Kind> AsyncZmqSocket<K> {
         }
     }
 
-    pub(crate) fn poll_outbox(&self, cx: &Context<'_>) -> Poll<crate::Result<()>> {
-        let mut others = Wakes::default();
-        match self.try_flush(&mut others) {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) => self.park_writer(Place::Slot, cx),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+    /// Sends what the Sink holds.
+    pub(crate) fn poll_outbox(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        let mut others = None;
+        let flushed = match self.try_flush(&mut others) {
+            Ok(false) => return self.park_writer(place, cx),
+            Ok(true) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.state().left(Direction::Write, &mut place, true);
+        Poll::Ready(flushed)
     }
 
     #[cold]
@@ -150,13 +220,18 @@ impl<K: Kind> AsyncZmqSocket<K> {
         Poll::Pending
     }
 
-    /// An attempt that does not overtake what the Sink accepted before.
+    /// Refuses what must not be attempted.
+    #[inline]
+    fn check(&self, message: &Multipart) -> crate::Result<()> {
+        self.state().check()?;
+        self.transmitter().check(message)
+    }
+
+    /// An attempt that does not overtake what the Sink accepted before. After a [`check`](Self::check).
     ///
     /// `others` are whom it found that must be woken: to be dropped after this operation has parked, or has no need to.
     #[inline]
-    fn attempt_in_order(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
-        self.state().check()?;
-        self.transmitter().check(message)?;
+    fn attempt_in_order(&self, message: &mut Multipart, others: &mut Option<Wakes>) -> crate::Result<bool> {
         if !self.transmitter().waits_per_message() && !self.outbox().is_empty() && !self.try_flush(others)? {
             return Ok(false);
         }
@@ -164,7 +239,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// Sends what the Sink holds. `true`: nothing is left.
-    fn try_flush(&self, others: &mut Wakes) -> crate::Result<bool> {
+    fn try_flush(&self, others: &mut Option<Wakes>) -> crate::Result<bool> {
         while let Some(mut message) = self.outbox().pop() {
             match self.state().check().and_then(|()| self.attempt(&mut message, others)) {
                 Ok(true) => self.state().succeeded_aside(Direction::Write),
@@ -185,7 +260,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     /// Tries to hand the message over. `false`: there is no room, and it is untouched.
     #[inline]
-    fn attempt(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
+    fn attempt(&self, message: &mut Multipart, others: &mut Option<Wakes>) -> crate::Result<bool> {
         self.state().tries();
         match self.transmitter().transmit(self.raw(), message) {
             Ok(()) => Ok(true),
@@ -195,7 +270,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     #[cold]
-    fn attempt_again(&self, message: &mut Multipart, others: &mut Wakes) -> crate::Result<bool> {
+    fn attempt_again(&self, message: &mut Multipart, others: &mut Option<Wakes>) -> crate::Result<bool> {
         let state = self.state();
         let failed = |errno| state.failed(errno, "send");
         let per_message = self.transmitter().waits_per_message();
@@ -204,7 +279,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         }
         for _ in 0..MAX_RETRIES {
             let (events, found) = state.look_for_others(self.raw(), Direction::Write).map_err(failed)?;
-            others.append(found);
+            others.get_or_insert_default().append(found);
             if !per_message && !events.writable {
                 return Ok(false);
             }
@@ -241,7 +316,7 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
         match self.state().poll_turn(Direction::Write, &mut Place::Slot, cx) {
             Poll::Ready(Ok(())) if self.outbox().is_empty() => Poll::Ready(Ok(())),
-            Poll::Ready(Ok(())) => self.poll_outbox(cx),
+            Poll::Ready(Ok(())) => self.poll_outbox(Place::Slot, cx),
             waits_or_ended => waits_or_ended,
         }
     }
@@ -249,8 +324,8 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
     #[inline]
     fn start_send(self: Pin<&mut Self>, mut message: Multipart) -> crate::Result<()> {
         self.outbox().forget_refused();
-        let mut others = Wakes::default();
-        match self.attempt_in_order(&mut message, &mut others) {
+        let mut others = None;
+        match self.check(&message).and_then(|()| self.attempt_in_order(&mut message, &mut others)) {
             Ok(true) => {
                 self.state().succeeded(Direction::Write, &mut Place::Slot);
                 Ok(())
@@ -267,7 +342,7 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
-        if self.outbox().is_empty() { Poll::Ready(Ok(())) } else { self.poll_outbox(cx) }
+        if self.outbox().is_empty() { Poll::Ready(Ok(())) } else { self.poll_outbox(Place::Slot, cx) }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {

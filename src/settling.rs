@@ -84,8 +84,8 @@ impl Settling {
         matches!(self.phase.get(), Phase::Due { .. })
     }
 
-    /// Libzmq may be called behind our back: come back now and then.
-    pub(crate) fn lent(&self, now: Instant) {
+    /// Commands are processed without a try, or may be, behind our back: come back now and then.
+    pub(crate) fn disturbed(&self, now: Instant) {
         if !self.is_due() {
             self.wait(now, self.latest(now));
         }
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn a_lent_socket_is_come_back_to() {
         let (settling, now) = (Settling::default(), Instant::now());
-        settling.lent(now);
-        settling.lent(now + TICK);
+        settling.disturbed(now);
+        settling.disturbed(now + TICK);
         assert_eq!(settling.verdict(now + TICK), Verdict::Wait(now + QUIET));
         assert_eq!(settling.verdict(now + QUIET), Verdict::CallSenders);
     }

@@ -6,16 +6,21 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
-use std::rc::Rc;
-use std::task::Poll;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
 
 use crate::context::Core;
 use crate::error::{Error, SendError};
 use crate::ffi::{self, EndpointCall, Errno, Timeouts};
+use crate::guard;
 use crate::kind::{Kind, Sub, XSub};
+use crate::monitor::Monitored;
 use crate::multipart::Multipart;
-use crate::readiness::{Direction, WriteOrder};
+use crate::readiness::{Direction, Place, WriteOrder};
 use crate::state::{Attachment, State, Wait};
+use crate::subscribers::Audience;
+use crate::subscription::Subscription;
+use crate::trace::{Event, Life, Trace};
 use crate::transmit::Transmitter;
 
 /// A ZeroMQ socket that is awaited: a `Stream` and a `Sink` of [`Multipart`]s, with [`recv`](Self::recv) and
@@ -28,11 +33,30 @@ use crate::transmit::Transmitter;
 ///
 /// *Cancel safe* in the documentation of its methods means: the future can be dropped at any time before it is ready,
 /// as [`timeout`](crate::AsyncZmqContext::timeout) and `select!` do, and nothing is lost or half done.
+///
+/// # Examples
+///
+/// ```
+/// # use calloop_zmq::{AsyncZmqContext, kind::{Rep, Req}};
+/// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+/// # event_loop.block_on(async {
+/// let (server, client) = (context.socket::<Rep>()?, context.socket::<Req>()?);
+/// client.connect(&server.bind("tcp://127.0.0.1:*")?)?;
+/// client.send("hello").await?;
+/// assert_eq!(server.recv().await?, "hello".into());
+/// # calloop_zmq::Result::Ok(())
+/// # }, &mut (), |()| {})?.unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct AsyncZmqSocket<K: Kind> {
-    // In the order in which they must go: the descriptor leaves the loop, then the socket closes, then the context may
-    // end. A descriptor that is closed first has its number given to the next socket.
+    // In the order in which they must go: the descriptor leaves the loop, the monitor is stopped, then the socket closes,
+    // then the context may end. A descriptor that is closed first has its number given to the next socket; a monitor
+    // that is not stopped before can hold up libzmq's threads.
     attachment: Attachment,
+    monitored: Monitored,
     socket: Rc<ffi::Socket>,
+    life: Life,
     outbox: Outbox,
     transmitter: Transmitter,
     stream_ended: Cell<bool>,
@@ -40,8 +64,10 @@ pub struct AsyncZmqSocket<K: Kind> {
     requesting: Cell<bool>,
     /// What the timeouts were before they became 0.
     timeouts: Timeouts,
-    /// Never read: kept so that the socket is not the last to hold its context, see [`Core`].
-    _core: Rc<Core>,
+    /// What an XPUB has counted, see [`wait_for_subscribers`](AsyncZmqSocket::wait_for_subscribers).
+    audience: RefCell<Audience>,
+    /// Kept so that the socket is not the last to hold its context.
+    core: Rc<Core>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -58,15 +84,21 @@ impl<K: Kind> AsyncZmqSocket<K> {
         // A call of the user's own through `get_ref` that was meant to wait would block the whole loop.
         let timeouts = socket.timeouts().map_err(adopt)?;
         socket.set_timeouts(Timeouts::NONE).map_err(adopt)?;
+        let trace = Trace::new(actual);
+        let attachment = State::attach(&socket, core.hub(), write_order, trace)?;
+        trace.tell(if socket.is_of_our_context() { Event::Opened } else { Event::Adopted });
         Ok(Self {
-            attachment: State::attach(&socket, core.hub(), write_order)?,
+            attachment,
+            monitored: Monitored::default(),
             socket,
+            life: Life::new(trace),
             outbox: Outbox::default(),
             transmitter,
             stream_ended: Cell::new(false),
             requesting: Cell::new(false),
             timeouts,
-            _core: Rc::clone(core),
+            audience: RefCell::default(),
+            core: Rc::clone(core),
             kind: PhantomData,
         })
     }
@@ -77,7 +109,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// [`Error::Endpoint`] if the text is no endpoint, [`Error::Zmq`] with `EADDRINUSE` or `EADDRNOTAVAIL`,
-    /// [`Error::Os`] where the file system refuses an `ipc://` path.
+    /// [`Error::Os`] where the file system refuses an `ipc://` path, [`Error::Setup`] for what would abort the process.
     ///
     /// # Examples
     ///
@@ -92,7 +124,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// ```
     pub fn bind(&self, endpoint: &str) -> crate::Result<String> {
         self.endpoint_call(EndpointCall::Bind, endpoint)?;
-        self.last_endpoint()
+        let bound = self.last_endpoint()?;
+        self.told(EndpointCall::Bind, &bound);
+        Ok(bound)
     }
 
     /// Connects to `endpoint`. libzmq connects in the background, and again whenever the connection breaks.
@@ -102,9 +136,25 @@ impl<K: Kind> AsyncZmqSocket<K> {
     ///
     /// # Errors
     ///
-    /// [`Error::Endpoint`] if the text is no endpoint. That nobody listens there is no error.
+    /// [`Error::Endpoint`] if the text is no endpoint, [`Error::Setup`] for what would abort the process. That nobody
+    /// listens there is no error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Rep, Req}};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let server = context.socket::<Rep>()?;
+    /// # let endpoint = server.bind("tcp://127.0.0.1:*")?;
+    /// let client = context.socket::<Req>()?;
+    /// client.connect(&endpoint)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn connect(&self, endpoint: &str) -> crate::Result<()> {
-        self.endpoint_call(EndpointCall::Connect, endpoint)
+        self.endpoint_call(EndpointCall::Connect, endpoint)?;
+        self.told(EndpointCall::Connect, endpoint);
+        Ok(())
     }
 
     /// Stops accepting connections at an endpoint that [`bind`](Self::bind) returned, and closes those it accepted.
@@ -112,8 +162,23 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// [`Error::Zmq`] with `ENOENT` if it is not bound there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Rep};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let server = context.socket::<Rep>()?;
+    /// let endpoint = server.bind("tcp://127.0.0.1:*")?;
+    /// server.unbind(&endpoint)?;
+    /// assert!(server.unbind(&endpoint).is_err(), "it is not bound there any more");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unbind(&self, endpoint: &str) -> crate::Result<()> {
-        self.endpoint_call(EndpointCall::Unbind, endpoint)
+        self.endpoint_call(EndpointCall::Unbind, endpoint)?;
+        self.told(EndpointCall::Unbind, endpoint);
+        Ok(())
     }
 
     /// Ends the connection to an endpoint given to [`connect`](Self::connect). Messages from that peer that were not
@@ -122,8 +187,22 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// [`Error::Zmq`] with `ENOENT` if it is not connected there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Req};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let client = context.socket::<Req>()?;
+    /// client.connect("tcp://127.0.0.1:5555")?;
+    /// client.disconnect("tcp://127.0.0.1:5555")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn disconnect(&self, endpoint: &str) -> crate::Result<()> {
-        self.endpoint_call(EndpointCall::Disconnect, endpoint)
+        self.endpoint_call(EndpointCall::Disconnect, endpoint)?;
+        self.told(EndpointCall::Disconnect, endpoint);
+        Ok(())
     }
 
     /// The endpoint last bound or connected to (`ZMQ_LAST_ENDPOINT`); empty if there was none.
@@ -131,6 +210,19 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Errors
     ///
     /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Rep};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let server = context.socket::<Rep>()?;
+    /// assert_eq!(server.last_endpoint()?, "");
+    /// let endpoint = server.bind("tcp://127.0.0.1:*")?;
+    /// assert_eq!(server.last_endpoint()?, endpoint);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn last_endpoint(&self) -> crate::Result<String> {
         self.socket.last_endpoint().map_err(|errno| errno.error("read the endpoint"))
     }
@@ -165,7 +257,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Examples
     ///
     /// ```
-    /// # use std::rc::Rc;
+    /// # use std::rc::{Rc, Weak};
     /// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
     /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
     /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
@@ -182,21 +274,51 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// Takes the socket out of the loop and gives it back, connections and queued messages with it, and with the
-    /// timeouts that it had before. A message that the Sink still held is dropped: flush first.
+    /// timeouts that it had before. A message that the Sink still held is dropped: flush first. Its monitor is stopped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (pull, push) = (context.socket::<Pull>()?, context.socket::<Push>()?);
+    /// # pull.bind("inproc://jobs")?;
+    /// # push.connect("inproc://jobs")?;
+    /// push.try_send("job")?;
+    /// let pull: zmq::Socket = pull.into_inner();
+    /// assert_eq!(pull.recv_msg(zmq::DONTWAIT)?.as_str(), Some("job"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[allow(clippy::missing_panics_doc, reason = "only a look holds the socket too, and only while it looks")]
     pub fn into_inner(self) -> zmq::Socket {
-        let Self { attachment, socket, timeouts, .. } = self;
+        let Self { attachment, monitored, socket, life, timeouts, .. } = self;
         drop(attachment);
+        drop(monitored);
         // It fails after termination only, when no timeout matters any more.
         let _ = socket.set_timeouts(timeouts);
-        Rc::into_inner(socket).expect("nobody else keeps the socket").into_inner()
+        let socket = Rc::into_inner(socket).expect("nobody else keeps the socket").into_inner();
+        life.release();
+        socket
     }
 
     /// Sets how many messages the socket receives, and how many it sends, in one turn of the loop before the task that
-    /// asks for more is parked until the next turn. The default is 512.
+    /// asks for more is parked until the next turn. It is for all tasks on this socket together.
     ///
-    /// A larger budget spends less time in the loop's own work, a smaller one lets other sources in sooner. It is for all
-    /// tasks on this socket together.
+    /// Without it time decides: all sockets of a context together have half a millisecond of each turn, shared among those
+    /// that are busy, and each gets at least one message in each direction. A number is for programs that must know beforehand how many
+    /// messages a turn brings. A small one is dear, for a turn costs as much as some fifty small messages.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Pull};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let pull = context.socket::<Pull>()?;
+    /// pull.set_budget(256.try_into()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_budget(&self, budget: NonZeroUsize) {
         self.state().set_budget(budget);
     }
@@ -212,8 +334,28 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # Cancel safety
     ///
     /// Dropping the future closes the socket at once; what the Sink held is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::{Pull, Push}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let pull = context.socket::<Pull>()?;
+    /// # pull.bind("inproc://log")?;
+    /// # event_loop.block_on(async {
+    /// use futures::SinkExt;
+    /// let mut push = context.socket::<Push>()?;
+    /// push.feed("held, as there is no peer yet".into()).await?;
+    /// push.connect("inproc://log")?;
+    /// push.close().await?;
+    /// # assert_eq!(pull.recv().await?.len(), 1);
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn close(self) -> Result<(), SendError> {
-        poll_fn(|cx| self.poll_outbox(cx))
+        poll_fn(|cx| self.poll_outbox(Place::Slot, cx))
             .await
             .map_err(|error| SendError { message: self.outbox.take().unwrap_or_default(), error })
     }
@@ -221,44 +363,57 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Resolves when `ZMQ_EVENTS` shows the direction.
     pub(crate) fn ready(&self, direction: Direction) -> impl Future<Output = crate::Result<()>> + Unpin {
         let mut wait = Wait::new(self.state(), direction);
-        poll_fn(move |cx| {
-            let (state, mut place) = (self.state(), wait.place());
-            match state.poll_turn(direction, &mut place, cx) {
-                Poll::Ready(Ok(())) => {}
-                waits_or_ended => return waits_or_ended,
-            }
-            if direction == Direction::Write && self.transmitter.waits_per_message() {
+        poll_fn(move |cx| self.poll_events(direction, wait.place(), cx))
+    }
+
+    /// Ready when `ZMQ_EVENTS` shows the direction. Its place in line is given up then: it took nothing.
+    pub(crate) fn poll_events(
+        &self,
+        direction: Direction,
+        mut place: Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<crate::Result<()>> {
+        let state = self.state();
+        match state.poll_turn(direction, &mut place, cx) {
+            Poll::Ready(Ok(())) => {}
+            waits_or_ended => return waits_or_ended,
+        }
+        if direction == Direction::Write && self.transmitter.waits_per_message() {
+            state.left(direction, &mut place, true);
+            return Poll::Ready(Ok(()));
+        }
+        match state.look_for_others(&self.socket, direction) {
+            Ok((events, others)) if events.has(direction) => {
+                drop(others);
+                // It took nothing, and may have swallowed what others wait for.
                 state.left(direction, &mut place, true);
-                return Poll::Ready(Ok(()));
+                state.call(direction);
+                Poll::Ready(Ok(()))
             }
-            match state.look_for_others(&self.socket, direction) {
-                Ok((events, others)) if events.has(direction) => {
-                    drop(others);
-                    // It took nothing, and may have swallowed what others wait for.
-                    state.left(direction, &mut place, true);
-                    state.call(direction);
-                    Poll::Ready(Ok(()))
-                }
-                Ok((_, others)) => {
-                    self.expire_loan();
-                    state.park(direction, &mut place, cx)?;
-                    drop(others);
-                    Poll::Pending
-                }
-                Err(errno) => {
-                    state.left(direction, &mut place, false);
-                    Poll::Ready(Err(state.failed(errno, "read ZMQ_EVENTS")))
-                }
+            Ok((_, others)) => {
+                self.expire_loan();
+                state.park(direction, &mut place, cx)?;
+                drop(others);
+                Poll::Pending
             }
-        })
+            Err(errno) => {
+                state.left(direction, &mut place, false);
+                Poll::Ready(Err(state.failed(errno, "read ZMQ_EVENTS")))
+            }
+        }
     }
 
     fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
         self.state().check()?;
+        guard::check(&self.socket, call, endpoint)?;
         let done = self.socket.endpoint_call(call, endpoint);
         // Each of these processes commands, also when it fails; and a new pipe never announces its first message.
         self.state().touched();
         done
+    }
+
+    fn told(&self, call: EndpointCall, endpoint: &str) {
+        self.state().trace().tell(Event::Endpoint(call, endpoint));
     }
 
     #[inline]
@@ -293,6 +448,23 @@ impl<K: Kind> AsyncZmqSocket<K> {
         &self.requesting
     }
 
+    pub(crate) fn audience(&self) -> &RefCell<Audience> {
+        &self.audience
+    }
+
+    pub(crate) fn monitored(&self) -> &Monitored {
+        &self.monitored
+    }
+
+    pub(crate) fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+
+    /// For a monitor: to know the socket without keeping it open.
+    pub(crate) fn downgrade(&self) -> Weak<ffi::Socket> {
+        Rc::downgrade(&self.socket)
+    }
+
     /// Ends the loan of [`get_ref`](Self::get_ref) if the socket has moved since.
     pub(crate) fn expire_loan(&self) {
         self.state().returned(self.address());
@@ -311,6 +483,25 @@ impl AsyncZmqSocket<Sub> {
     /// # Errors
     ///
     /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{Sub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<Sub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// # assert_eq!(Subscription::from(publisher.recv().await?), Subscription::Subscribe(b"oslo".to_vec()));
+    /// publisher.send(["oslo", "12C"]).await?;
+    /// assert_eq!(subscriber.recv().await?, ["oslo", "12C"].into());
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
         self.state().check()?;
         self.socket.get_ref().set_subscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("subscribe"))
@@ -321,6 +512,26 @@ impl AsyncZmqSocket<Sub> {
     /// # Errors
     ///
     /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{Sub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<Sub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// subscriber.unsubscribe("oslo")?;
+    /// # publisher.recv().await?;
+    /// let news = Subscription::from(publisher.recv().await?);
+    /// assert_eq!(news, Subscription::Unsubscribe(b"oslo".to_vec()));
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
         self.state().check()?;
         self.socket.get_ref().set_unsubscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("unsubscribe"))
@@ -333,8 +544,28 @@ impl AsyncZmqSocket<XSub> {
     /// # Errors
     ///
     /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{XSub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<XSub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// # assert_eq!(Subscription::from(publisher.recv().await?), Subscription::Subscribe(b"oslo".to_vec()));
+    /// publisher.send(["oslo", "12C"]).await?;
+    /// assert_eq!(subscriber.recv().await?, ["oslo", "12C"].into());
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
-        self.send_subscription(1, topic.as_ref())
+        self.try_send(Subscription::Subscribe(topic.as_ref().to_vec()))?;
+        Ok(())
     }
 
     /// Sends the unsubscription message for `topic`: a byte 0, then the topic (RFC 29).
@@ -342,12 +573,28 @@ impl AsyncZmqSocket<XSub> {
     /// # Errors
     ///
     /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{XSub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<XSub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// subscriber.unsubscribe("oslo")?;
+    /// # publisher.recv().await?;
+    /// let news = Subscription::from(publisher.recv().await?);
+    /// assert_eq!(news, Subscription::Unsubscribe(b"oslo".to_vec()));
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
-        self.send_subscription(0, topic.as_ref())
-    }
-
-    fn send_subscription(&self, first: u8, topic: &[u8]) -> crate::Result<()> {
-        self.try_send([&[first], topic].concat())?;
+        self.try_send(Subscription::Unsubscribe(topic.as_ref().to_vec()))?;
         Ok(())
     }
 }
@@ -397,7 +644,9 @@ impl Outbox {
     /// The Sink is given another message: what was refused before is nobody's business any more.
     #[inline]
     pub(crate) fn forget_refused(&self) {
-        self.refused.borrow_mut().clear();
+        if !self.refused.borrow().is_empty() {
+            self.refused.borrow_mut().clear();
+        }
     }
 
     pub(crate) fn take(&self) -> Option<Multipart> {

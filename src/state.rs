@@ -7,12 +7,14 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use crate::budget::Budget;
 use crate::error::Error;
 use crate::ffi::{self, Errno};
 use crate::hub::{Hub, Look, Member, Membership};
 use crate::readiness::{Direction, Events, Place, Readiness, Ticket, Wakes, WriteOrder};
 use crate::settling::{Settling, Verdict};
 use crate::source::{Registration, SocketSource, Watched};
+use crate::trace::{Event, Trace};
 
 /// The state of one socket.
 pub(crate) struct State {
@@ -28,16 +30,15 @@ pub(crate) struct State {
     touched: Cell<bool>,
     /// What must be woken at the next turn: what the last look found, and the directions that ran out of budget.
     due: Cell<Events>,
-    budget: Cell<usize>,
-    /// Messages received and sent in the turn `spent_in`.
-    received: Cell<usize>,
-    sent: Cell<usize>,
-    spent_in: Cell<u64>,
+    budget: Budget,
     /// Where the owner stood when it lent the bare socket out, 0 if it did not: see [`lend`](State::lend).
     lent_at: Cell<usize>,
     settling: Settling,
+    /// The turn in which a failed receive called the writers.
+    writers_called_in: Cell<u64>,
     /// When the loop will be woken to settle.
     alarm: Cell<Option<Instant>>,
+    trace: Trace,
 }
 
 /// Why every wait on a socket is over.
@@ -62,37 +63,53 @@ impl State {
         socket: &Rc<ffi::Socket>,
         hub: &Rc<Hub>,
         write_order: WriteOrder,
+        trace: Trace,
     ) -> crate::Result<Attachment> {
         let fd = socket.fd().map_err(|errno| errno.error("read ZMQ_FD"))?;
         let state = Rc::new(Self {
             socket: Rc::downgrade(socket),
             hub: Rc::clone(hub),
             registration: Registration::new(fd),
-            readiness: RefCell::new(Readiness::new(write_order)),
+            readiness: RefCell::new(Readiness::new(write_order).traced(trace)),
             ended: Cell::new(None),
             owes: Cell::new(false),
             touched: Cell::new(false),
             due: Cell::default(),
-            budget: Cell::new(DEFAULT_BUDGET),
-            received: Cell::default(),
-            sent: Cell::default(),
-            spent_in: Cell::new(0),
+            budget: Budget::default(),
             lent_at: Cell::new(0),
             settling: Settling::default(),
+            writers_called_in: Cell::new(0),
             alarm: Cell::new(None),
+            trace,
         });
         let member = Rc::downgrade(&state);
         let membership = hub.join(member, SocketSource::new(Rc::clone(&state) as Rc<dyn Watched>))?;
         Ok(Attachment { state, membership })
     }
 
+    pub(crate) fn trace(&self) -> Trace {
+        self.trace
+    }
+
     pub(crate) fn set_budget(&self, budget: NonZeroUsize) {
-        self.budget.set(budget.get());
+        self.budget.set(budget);
     }
 
     /// Lets this place try, or parks it and answers `Pending`: others come first, or the budget of this turn is used up.
     #[inline]
     pub(crate) fn poll_turn(
+        self: &Rc<Self>,
+        direction: Direction,
+        place: &mut Place<'_>,
+        cx: &Context<'_>,
+    ) -> Poll<crate::Result<()>> {
+        if self.ended.get().is_none() && self.readiness.borrow().is_idle(direction) && self.has_budget(direction) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_turn_among_others(direction, place, cx)
+    }
+
+    fn poll_turn_among_others(
         self: &Rc<Self>,
         direction: Direction,
         place: &mut Place<'_>,
@@ -105,7 +122,7 @@ impl State {
         if may_try && self.has_budget(direction) {
             return Poll::Ready(Ok(()));
         }
-        if let Err(ended) = self.park(direction, place, cx) {
+        if let Err(ended) = self.wait(direction, place, cx) {
             return Poll::Ready(Err(ended));
         }
         if !may_try && matches!(place, Place::Slot) {
@@ -116,6 +133,7 @@ impl State {
             // Not woken by itself: calloop's executor would poll it again, up to 1024 times, before anything else.
             self.retry_next_turn(direction);
         }
+        self.trace.tell(if may_try { Event::Yielded(direction) } else { Event::Parked(direction) });
         Poll::Pending
     }
 
@@ -128,6 +146,11 @@ impl State {
         }
     }
 
+    /// Why every wait is over, if it is.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        self.ended.get().map(Ended::error)
+    }
+
     /// Waits at this place, after an attempt said EAGAIN.
     pub(crate) fn park(
         self: &Rc<Self>,
@@ -135,6 +158,12 @@ impl State {
         place: &mut Place<'_>,
         cx: &Context<'_>,
     ) -> crate::Result<()> {
+        self.wait(direction, place, cx)?;
+        self.trace.tell(Event::Parked(direction));
+        Ok(())
+    }
+
+    fn wait(self: &Rc<Self>, direction: Direction, place: &mut Place<'_>, cx: &Context<'_>) -> crate::Result<()> {
         if let Some(ended) = self.ended.get() {
             return Err(ended.error());
         }
@@ -149,6 +178,15 @@ impl State {
     /// An operation in this direction succeeded: counts it, gives its place up, and owes those who wait a look.
     #[inline]
     pub(crate) fn succeeded(self: &Rc<Self>, direction: Direction, place: &mut Place<'_>) {
+        if self.readiness.borrow().is_idle(direction) {
+            // There are no places in this direction then, and no turns to pass on.
+            self.succeeded_aside(direction);
+        } else {
+            self.succeeded_among_others(direction, place);
+        }
+    }
+
+    fn succeeded_among_others(self: &Rc<Self>, direction: Direction, place: &mut Place<'_>) {
         if matches!(place, Place::Slot) {
             self.readiness.borrow_mut().slot_took_turn(direction);
         }
@@ -185,9 +223,20 @@ impl State {
     }
 
     /// A failed receive has processed every command. If a writer waits, looks at once.
-    pub(crate) fn look_for_writers(&self, socket: &ffi::Socket) -> Result<(), Errno> {
-        if self.readiness.borrow().waits(Direction::Write) {
-            let events = socket.events()?;
+    ///
+    /// Writers of whom `POLLOUT` tells nothing are called for this once in a turn, and after that when it is quiet. One of
+    /// them may be in the same task as the reader: its try would have the reader fail again, and so on for ever.
+    pub(crate) fn look_for_writers(self: &Rc<Self>, socket: &ffi::Socket) -> Result<(), Errno> {
+        if !self.readiness.borrow().waits(Direction::Write) {
+            return Ok(());
+        }
+        let events = socket.events()?;
+        let turn = self.hub.turn().number();
+        if self.readiness.borrow().senders_settle() && self.writers_called_in.replace(turn) == turn {
+            self.settling.disturbed(Instant::now());
+            self.owe();
+            self.wake(|readiness| readiness.call(readiness.certain(events)));
+        } else {
             self.wake(|readiness| readiness.ready(events));
         }
         Ok(())
@@ -287,29 +336,13 @@ impl State {
 
     #[inline]
     fn has_budget(&self, direction: Direction) -> bool {
-        self.spent_in.get() != self.hub.turn()
-            || self.spent(direction).get() < self.budget.get()
-            // Without a loop there is nobody to be fair to, and no next turn.
-            || self.hub.is_gone()
+        // Without a loop there is nobody to be fair to, and no next turn.
+        self.budget.has(direction, self.hub.turn()) || self.hub.is_gone()
     }
 
     #[inline]
     pub(crate) fn spend(&self, direction: Direction) {
-        let turn = self.hub.turn();
-        if self.spent_in.replace(turn) != turn {
-            self.received.set(0);
-            self.sent.set(0);
-        }
-        let spent = self.spent(direction);
-        spent.set(spent.get() + 1);
-    }
-
-    #[inline]
-    fn spent(&self, direction: Direction) -> &Cell<usize> {
-        match direction {
-            Direction::Read => &self.received,
-            Direction::Write => &self.sent,
-        }
+        self.budget.spend(direction, self.hub.turn());
     }
 
     /// What must be done for senders that wait for their peers, and has the loop woken in time for it.
@@ -319,7 +352,7 @@ impl State {
         }
         let now = Instant::now();
         if lent {
-            self.settling.lent(now);
+            self.settling.disturbed(now);
         }
         let verdict = self.settling.verdict(now);
         match verdict {
@@ -457,17 +490,53 @@ impl<'a> Wait<'a> {
     pub(crate) fn place(&mut self) -> Place<'_> {
         Place::Line(&mut self.ticket)
     }
-}
 
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
+    /// True if it waits in the line with this waker, and has not been called: polling it again would find nothing.
+    pub(crate) fn is_uncalled(&self, cx: &Context<'_>) -> bool {
+        self.ticket.as_ref().is_some_and(|ticket| {
+            let readiness = self.state.readiness.borrow();
+            readiness.is_uncalled(self.direction, ticket, cx.waker())
+        })
+    }
+
+    /// Gives its place in the line up, and its turn to the next.
+    pub(crate) fn leave(&mut self) {
         let (state, direction) = (self.state, self.direction);
         state.left(direction, &mut self.place(), false);
     }
 }
 
-/// Messages in each direction that a socket gives away in one turn of the loop.
-///
-/// Measured with `cargo bench --bench receive`: it is where a larger one brings little throughput any more (0.65 of
-/// blocking libzmq's at 256, 0.92 at 512, 0.96 at 1024), and a turn of small messages still lasts less than 0.1 ms.
-const DEFAULT_BUDGET: usize = 512;
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A wait for the end of a socket alone. It takes nobody's turn.
+pub(crate) struct Standby<'a> {
+    state: &'a Rc<State>,
+    ticket: Option<Ticket>,
+}
+
+impl<'a> Standby<'a> {
+    pub(crate) fn new(state: &'a Rc<State>) -> Self {
+        Self { state, ticket: None }
+    }
+
+    /// Fails if the socket has ended. The task will be woken when it does.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> crate::Result<()> {
+        if let Some(ended) = self.state.ended.get() {
+            return Err(ended.error());
+        }
+        self.state.wake(|readiness| readiness.stand_by(&mut self.ticket, cx.waker()));
+        Ok(())
+    }
+}
+
+impl Drop for Standby<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.state.wake(|readiness| readiness.stand_down(ticket));
+        }
+    }
+}

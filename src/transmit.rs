@@ -31,12 +31,17 @@ impl Transmitter {
         Self { kind, owes_delimiter: Cell::new(false) }
     }
 
+    pub(crate) fn kind(&self) -> SocketType {
+        self.kind
+    }
+
     /// True where having room depends on the peer that a message is for, and `POLLOUT` says nothing about it.
     pub(crate) fn waits_per_message(&self) -> bool {
         matches!(self.kind, SocketType::ROUTER | SocketType::XPUB | SocketType::STREAM)
     }
 
     /// Refuses what libzmq would take and then do something else with.
+    #[inline]
     pub(crate) fn check(&self, frames: &[Message]) -> Result<(), Error> {
         match frames.len() {
             0 => Err(Error::EmptyMessage),

@@ -5,16 +5,22 @@
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::io::{ErrorKind, Write};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::task::Poll;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use calloop::EventLoop;
+use calloop::generic::Generic;
+use calloop::{EventLoop, Interest, Mode};
 use calloop_zmq::kind::{CanRecv, CanSend, Pair, Pull, Push, Router};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart};
-use futures::{Sink, SinkExt, StreamExt};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart, ProxyControl, Tasks, proxy};
+use futures::{FutureExt, Sink, SinkExt, StreamExt};
 
 use support::{now, poll_once, run, turn};
 
@@ -61,9 +67,11 @@ const MESSAGES: usize = 10_000;
 /// In one go, well under the high-water mark.
 const BURST: usize = 100;
 
+static NAMES: AtomicUsize = AtomicUsize::new(0);
+
 fn pair<S: CanSend, R: CanRecv>(context: &AsyncZmqContext) -> (AsyncZmqSocket<S>, AsyncZmqSocket<R>) {
     let (sender, receiver) = (context.socket::<S>().unwrap(), context.socket::<R>().unwrap());
-    let endpoint = format!("inproc://{:p}", &raw const receiver);
+    let endpoint = format!("inproc://{}", NAMES.fetch_add(1, Ordering::Relaxed));
     receiver.bind(&endpoint).unwrap();
     sender.connect(&endpoint).unwrap();
     // Budgets have their own tests.
@@ -133,6 +141,39 @@ fn single_frames_cost_nothing_through_stream_and_sink() {
         .await
     });
     assert_eq!(total, 0, "allocations for {MESSAGES} messages");
+}
+
+#[test]
+fn messages_of_any_number_of_frames_cost_nothing_to_pass_through_a_proxy() {
+    let (mut event_loop, context) = fixture();
+    let ((push, front), (back, pull)) = (pair::<Push, Pull>(&context), pair::<Push, Pull>(&context));
+    let (tap, listener) = pair::<Push, Pull>(&context);
+    let (push, pull, listener) = (push.into_inner(), pull.into_inner(), listener.into_inner());
+    let control = ProxyControl::new();
+    let mut running = proxy(&front, &back).control(&control).capture(&tap);
+    let total = run(&mut event_loop, async {
+        steady(async || {
+            for _ in 0..BURST {
+                push.send("one", zmq::DONTWAIT).unwrap();
+                push.send("two", zmq::DONTWAIT | zmq::SNDMORE).unwrap();
+                push.send("frames, of which the last is not inline in libzmq", zmq::DONTWAIT).unwrap();
+            }
+            let all = control.front_to_back().messages + 2 * BURST as u64;
+            while control.front_to_back().messages < all {
+                poll_fn(|cx| Poll::Ready(running.poll_unpin(cx).is_pending())).await;
+                turn().await;
+            }
+            let mut frame = zmq::Message::new();
+            for _ in 0..3 * BURST {
+                pull.recv(&mut frame, zmq::DONTWAIT).unwrap();
+                listener.recv(&mut frame, zmq::DONTWAIT).unwrap();
+            }
+        })
+        .await
+    });
+    // The loop's turns with a wait may cost something each, see below. Messages do not.
+    let bursts = (MESSAGES / BURST) as u64;
+    assert!(total <= 2 * bursts, "{total} allocations for {bursts} bursts of {} messages", 2 * BURST);
 }
 
 #[test]
@@ -256,6 +297,78 @@ fn a_turn_with_a_wait_costs_little_more_than_a_turn() {
     assert!(waiting <= idle + 2 * TURNS, "{waiting} allocations, {idle} of an idle loop");
 }
 
+/// A task that is woken in each turn, and one that never is.
+#[test]
+fn a_wake_up_of_a_task_costs_nothing_beyond_the_turn_s_idle_callback() {
+    const TURNS: u64 = 1000;
+    let mut event_loop = EventLoop::<()>::try_new().unwrap();
+    let tasks = Tasks::new(&event_loop.handle()).unwrap();
+    let waker = Rc::new(RefCell::new(None::<Waker>));
+    let polls = Rc::new(Cell::new(0));
+    let [without, waiting, woken] = run(&mut event_loop, async {
+        let turns = async |wakes: bool| {
+            for _ in 0..100 {
+                turn().await;
+            }
+            let start = allocations();
+            for _ in 0..TURNS {
+                if wakes {
+                    waker.borrow().as_ref().unwrap().wake_by_ref();
+                }
+                turn().await;
+            }
+            allocations() - start
+        };
+        let without = turns(false).await;
+        let (slot, count) = (Rc::clone(&waker), Rc::clone(&polls));
+        tasks.spawn(poll_fn(move |cx| -> Poll<()> {
+            count.set(count.get() + 1);
+            if slot.borrow().is_none() {
+                slot.replace(Some(cx.waker().clone()));
+            }
+            Poll::Pending
+        }));
+        [without, turns(false).await, turns(true).await]
+    });
+    println!(
+        "{TURNS} turns: {without} allocations without a task, {waiting} while one waits, {woken} with a wake-up each"
+    );
+    assert_eq!(polls.get(), TURNS + 1);
+    // The callback itself, and calloop's list of them.
+    assert!(waiting <= without + 2 * TURNS, "{waiting} allocations, {without} without a task");
+    assert_eq!(woken, waiting);
+}
+
+/// calloop keeps the idle callbacks of a turn in which a source fails: they must not pile up.
+#[test]
+fn turns_in_which_a_source_fails_pile_nothing_up() {
+    const TURNS: u64 = 1000;
+    let failing = |with_task: bool| {
+        let mut event_loop = EventLoop::<()>::try_new().unwrap();
+        let tasks = Tasks::new(&event_loop.handle()).unwrap();
+        if with_task {
+            tasks.spawn(pending::<()>());
+        }
+        event_loop.dispatch(Duration::ZERO, &mut ()).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"never read").unwrap();
+        let source = Generic::new(ours, Interest::READ, Mode::Level);
+        event_loop.handle().insert_source(source, |_, _, ()| Err(ErrorKind::Other.into())).unwrap();
+        let mut total = 0;
+        for turn in 0..TURNS + 10 {
+            let before = allocations();
+            assert!(event_loop.dispatch(Duration::ZERO, &mut ()).is_err());
+            if turn >= 10 {
+                total += allocations() - before;
+            }
+        }
+        total
+    };
+    let (without, with) = (failing(false), failing(true));
+    println!("{TURNS} turns that fail: {without} allocations without a task, {with} with one");
+    assert_eq!(with, without);
+}
+
 fn pointer(message: &Multipart) -> *const u8 {
     message[0].as_ptr()
 }
@@ -346,4 +459,22 @@ fn a_refused_message_is_untouched() {
     assert_eq!((back.len(), &back[0][..], back[1].as_ptr()), (2, &b"ghost"[..], given));
     let back = now(router.send(back)).unwrap_err().into_message();
     assert_eq!((back.len(), &back[0][..], back[1].as_ptr()), (2, &b"ghost"[..], given));
+}
+
+#[test]
+fn three_frames_cost_one_list_to_build_and_one_to_receive() {
+    let (mut event_loop, context) = fixture();
+    let (push, pull) = pair::<Push, Pull>(&context);
+    let total = run(&mut event_loop, async {
+        steady(async || {
+            for _ in 0..BURST {
+                push.send(["routing", "", "body"]).await.unwrap();
+            }
+            for _ in 0..BURST {
+                assert_eq!(pull.recv().await.unwrap().len(), 3);
+            }
+        })
+        .await
+    });
+    assert_eq!(total, 2 * MESSAGES as u64, "allocations for {MESSAGES} messages");
 }

@@ -6,8 +6,11 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use calloop::EventLoop;
-use calloop_zmq::kind::{Any, Dealer, Pub, Pull};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Elapsed, EndpointError, Error, Multipart, OsError, SendError};
+use calloop_zmq::kind::{Any, Dealer, Pub, Pull, XPub};
+use calloop_zmq::{
+    AsyncZmqContext, AsyncZmqSocket, Elapsed, EndpointError, Error, JoinError, JoinHandle, Monitor, MonitorEvent,
+    Multipart, OsError, Proxy, ProxyControl, SendError, Tasks,
+};
 use futures::stream::FusedStream;
 use futures::{Sink, Stream};
 
@@ -36,6 +39,8 @@ fn messages_and_errors_cross_threads() {
     assert!(is!(EndpointError: Send + Sync + 'static));
     assert!(is!(OsError: Send + Sync + 'static));
     assert!(is!(Elapsed: Send + Sync + 'static));
+    assert!(is!(MonitorEvent: Send + Sync + 'static));
+    assert!(is!(JoinError: Send + Sync + 'static));
 }
 
 #[test]
@@ -44,6 +49,12 @@ fn what_belongs_to_a_loop_stays_on_its_thread() {
     assert!(!is!(AsyncZmqSocket<Any>: Send) && !is!(AsyncZmqSocket<Any>: Sync));
     assert!(is!(AsyncZmqSocket<Any>: Unpin));
     assert!(!is!(AsyncZmqContext: Send) && !is!(AsyncZmqContext: Sync));
+    assert!(!is!(Monitor: Send) && !is!(Monitor: Sync) && !is!(Monitor: Clone));
+    assert!(is!(Monitor: FusedStream + Unpin + 'static));
+    assert!(!is!(Tasks: Send) && !is!(Tasks: Sync) && is!(Tasks: Clone));
+    assert!(!is!(JoinHandle<u8>: Send) && !is!(JoinHandle<u8>: Sync));
+    assert!(!is!(Proxy<'static>: Send) && is!(Proxy<'static>: Unpin));
+    assert!(!is!(ProxyControl: Send) && is!(ProxyControl: Clone + 'static));
     assert!(is!(AsyncZmqContext: Clone) && !is!(AsyncZmqSocket<Any>: Clone));
 }
 
@@ -62,11 +73,13 @@ fn waits_are_unpin() {
     let event_loop = EventLoop::<()>::try_new().unwrap();
     let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
     let socket = context.socket::<Dealer>().unwrap();
+    unpin(Tasks::new(&event_loop.handle()).unwrap().spawn(std::future::pending::<std::marker::PhantomPinned>()));
     unpin(socket.recv());
     unpin(socket.recv_into(&mut Multipart::new()));
     unpin(socket.readable());
     unpin(socket.send("a"));
     unpin(socket.writable());
+    unpin(context.socket::<XPub>().unwrap().wait_for_subscribers("topic", 1));
     unpin(context.sleep(Duration::ZERO));
     unpin(context.timeout(Duration::ZERO, socket.recv()));
 }

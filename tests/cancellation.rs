@@ -9,6 +9,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -260,6 +261,8 @@ impl Writer {
             raw.set_sndhwm(1)?;
             if kind == zmq::ROUTER { raw.set_router_mandatory(true) } else { Ok(()) }
         });
+        // So that what there is room for is not put off to the next turn.
+        socket.set_budget(NonZeroUsize::MAX);
         let endpoint = socket.bind("inproc://writer").unwrap();
         let peer = if kind == zmq::PUSH { zmq::PULL } else { zmq::DEALER };
         let peer = rig.context.zmq_context().socket(peer).unwrap();

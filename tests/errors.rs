@@ -6,6 +6,7 @@ mod support;
 
 use std::error::Error as StdError;
 use std::io;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -243,6 +244,9 @@ fn an_empty_message_comes_back() {
 fn out_of_turn_is_answered_at_once() {
     let (mut event_loop, context) = fixture();
     let (req, rep) = (context.socket::<Req>().unwrap(), context.socket::<Rep>().unwrap());
+    // So that "at once" is not put off to the next turn of the loop.
+    req.set_budget(NonZeroUsize::MAX);
+    rep.set_budget(NonZeroUsize::MAX);
     rep.bind("inproc://turns").unwrap();
     req.connect("inproc://turns").unwrap();
     let refused = |error: Error, operation: &str| {
@@ -314,6 +318,8 @@ fn a_mandatory_router_gives_back_what_nobody_can_take() {
     let (mut event_loop, context) = fixture();
     let (router, dealer) = (context.socket::<Router>().unwrap(), context.socket::<Dealer>().unwrap());
     router.get_ref().set_router_mandatory(true).unwrap();
+    // So that a refusal is not put off to the next turn of the loop.
+    router.set_budget(NonZeroUsize::MAX);
     router.bind("inproc://mandatory").unwrap();
     let unreachable = || {
         for (error, message) in refusals(&router, || ["ghost", "x", "y"].into()) {

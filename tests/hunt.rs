@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -549,5 +550,40 @@ fn a_socket_may_be_dropped_by_the_waker_that_its_own_event_wakes() {
     assert!(turn_until(&mut event_loop, || KEPT.with_borrow(Vec::is_empty)));
     for _ in 0..3 {
         event_loop.dispatch(Duration::from_millis(10), &mut ()).unwrap();
+    }
+}
+
+/// The reader's failed try may have swallowed the sender's room, so it calls the sender; and that one is in the same task,
+/// which polls both.
+#[test]
+fn a_task_that_sends_to_a_full_peer_and_receives_does_not_wake_itself_for_ever() {
+    let mut rig = Rig::new();
+    let (router, peers) = router_and_full_peers(&mut rig, &["full"]);
+    let (polls, gone) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+    let (count, tells) = (Rc::clone(&polls), Rc::clone(&gone));
+    rig.spawn_aside(async move {
+        let send = async {
+            router.send(["full", "parked"]).await.unwrap();
+            tells.set(true);
+        };
+        let mut both = Box::pin(futures::future::join(send, router.recv()));
+        poll_fn(|cx| {
+            count.set(count.get() + 1);
+            both.as_mut().poll(cx)
+        })
+        .await
+        .1
+        .unwrap();
+    });
+    rig.idle(Duration::from_millis(50));
+    let before = polls.get();
+    rig.idle(Duration::from_millis(300));
+    assert!(polls.get() - before <= 10, "{} polls while both wait", polls.get() - before);
+    assert!(!gone.get());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !gone.get() {
+        assert!(Instant::now() < deadline, "the sender has room and sleeps");
+        drain(&peers[0]);
+        rig.turn(Duration::from_millis(10));
     }
 }

@@ -8,6 +8,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -194,6 +195,8 @@ fn waiting<'a, T>(count: usize, future: impl Fn(usize) -> LocalBoxFuture<'a, T>)
 /// A DEALER without room and without messages, and a bare peer of it.
 fn full_dealer(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Dealer>>, zmq::Socket) {
     let dealer = rig.socket::<Dealer>("DEALER", |raw| raw.set_sndhwm(1));
+    // So that who is called has its turn at once, however many had one before it.
+    dealer.set_budget(NonZeroUsize::MAX);
     let peer = bare(rig, zmq::DEALER, &dealer.bind("inproc://full").unwrap());
     settle(rig);
     (0..100).find(|_| dealer.try_send("fill").unwrap().is_some()).expect("it fills up");

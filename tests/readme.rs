@@ -28,6 +28,24 @@ fn ci_runs_the_commands() {
     }
 }
 
+#[test]
+fn every_example_and_every_chapter_is_listed() {
+    let readme = read("README.md");
+    let mut listed = 0;
+    for (directory, extension) in [("examples", "rs"), ("src/guide", "md")] {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == extension) {
+                let name = path.file_stem().unwrap().to_str().unwrap();
+                let (row, link) = (format!("| `{name}` |"), format!("(src/guide/{name}.md)"));
+                assert!(readme.contains(&row) || readme.contains(&link), "README.md does not list {name}");
+                listed += 1;
+            }
+        }
+    }
+    assert!(listed > 10);
+}
+
 /// The lines of the first fenced block that opens with this line.
 fn block<'a>(text: &'a str, opening: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines().skip_while(move |line| *line != opening).skip(1).take_while(|line| *line != "```")

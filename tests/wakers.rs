@@ -35,6 +35,8 @@ fn endpoint() -> String {
 /// A socket with room for one message in each direction, and its peer, which no loop knows.
 fn pair(context: &AsyncZmqContext) -> (AsyncZmqSocket<Pair>, zmq::Socket) {
     let (socket, peer) = (context.socket::<Pair>().unwrap(), context.zmq_context().socket(zmq::PAIR).unwrap());
+    // A turn that is over would wake, too.
+    socket.set_budget(NonZeroUsize::MAX);
     for bare in [socket.get_ref(), &peer] {
         bare.set_sndhwm(1).unwrap();
         bare.set_rcvhwm(1).unwrap();

@@ -6,6 +6,7 @@
 mod common;
 
 use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -450,6 +451,8 @@ fn two_way(rig: &mut Rig, kind: zmq::SocketType, hwm: i32) -> (Rc<Socket>, zmq::
         raw.set_rcvhwm(0)?;
         if kind == zmq::ROUTER { raw.set_router_mandatory(true) } else { Ok(()) }
     });
+    // So that what is there is not put off to the next turn, which would look at the socket.
+    socket.set_budget(NonZeroUsize::MAX);
     let peer_kind = if kind == zmq::PAIR { kind } else { zmq::DEALER };
     let peer = rig.context.zmq_context().socket(peer_kind).unwrap();
     peer.set_identity(b"peer").unwrap();

@@ -1,5 +1,5 @@
-use calloop_zmq::kind::{CanRecv, CanSend, Dealer, Pair, Pub, Pull, Push, Rep, Req, Router, Stream, Sub, XPub, XSub};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket};
+use calloop_zmq::kind::{Any, CanRecv, CanSend, Dealer, Pair, Pub, Pull, Push, Rep, Req, Router, Stream, Sub, XPub, XSub};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, proxy};
 
 fn receives<K: CanRecv>(context: &AsyncZmqContext) -> AsyncZmqSocket<K> {
     context.socket().unwrap()
@@ -24,4 +24,13 @@ fn main() {
     (sends::<Pub>(&context), sends::<Push>(&context));
     receives::<Sub>(&context).subscribe("topic").unwrap();
     receives::<XSub>(&context).subscribe("topic").unwrap();
+    drop(proxy(&receives::<Pull>(&context), &sends::<Push>(&context)));
+    drop(proxy(&sends::<Push>(&context), &receives::<Pull>(&context)));
+    drop(proxy(&receives::<Router>(&context), &receives::<Dealer>(&context)));
+    drop(proxy(&receives::<XSub>(&context), &receives::<XPub>(&context)));
+    drop(proxy(&receives::<Sub>(&context), &receives::<Pair>(&context)));
+    let router = receives::<Router>(&context);
+    drop(proxy(&router, &router));
+    let bare = context.zmq_context().socket(zmq::PULL).unwrap();
+    drop(proxy(&context.adopt::<Any>(bare).unwrap(), &sends::<Pub>(&context)).capture(&sends::<Pub>(&context)));
 }

@@ -13,6 +13,7 @@ mod interrupts;
 mod killed;
 mod many;
 mod reconnects;
+mod security;
 mod shutdown;
 mod sizes;
 mod slow;
@@ -93,9 +94,14 @@ impl Child {
     }
 
     /// Waits until it has ended well.
-    fn join(mut self) {
-        let status = wait(&mut self.0).expect("it ends in time");
+    fn join(self) {
+        let status = self.ended();
         assert!(status.success(), "{status}");
+    }
+
+    /// Waits until it has ended.
+    fn ended(mut self) -> process::ExitStatus {
+        wait(&mut self.0).expect("it ends in time")
     }
 }
 

@@ -17,7 +17,12 @@ pub(crate) struct Frame {
 
 impl Peer {
     /// Shakes hands as a socket of that type (`PULL`, `REP`, ...) with that routing id.
-    pub(crate) fn handshake(mut stream: TcpStream, socket_type: &str, identity: &str) -> io::Result<Self> {
+    pub(crate) fn handshake(stream: TcpStream, socket_type: &str, identity: &str) -> io::Result<Self> {
+        Self::handshake_with(stream, &[("Socket-Type", socket_type), ("Identity", identity)])
+    }
+
+    /// Shakes hands with these properties.
+    pub(crate) fn handshake_with(mut stream: TcpStream, properties: &[(&str, &str)]) -> io::Result<Self> {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.set_nodelay(true)?;
         let mut greeting = [0; 64];
@@ -28,7 +33,7 @@ impl Peer {
         stream.write_all(&greeting)?;
         stream.read_exact(&mut [0; 64])?;
         let mut ready = b"\x05READY".to_vec();
-        for (name, value) in [("Socket-Type", socket_type), ("Identity", identity)] {
+        for (name, value) in properties {
             ready.push(u8::try_from(name.len()).expect("a short name"));
             ready.extend(name.bytes());
             ready.extend(u32::try_from(value.len()).expect("a short value").to_be_bytes());
