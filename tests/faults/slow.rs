@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use calloop_zmq::kind::Push;
 
-use crate::common::{Rig, STALL, number};
+use crate::common::{Probe, Rig, STALL, number};
 use crate::{STALL_MS, TCP, alone, resident};
 
 const PAUSE: Duration = Duration::from_millis(500);
-/// For what is on its way when the pause begins.
+/// For what is on its way when the pause begins: all is quiet when nothing has moved for as long.
 const REST: Duration = Duration::from_millis(200);
+/// Below the size of a message. A size of our own also keeps the kernel from finding a better one in the pause.
+const KERNEL_BUFFER: i32 = 128 * 1024;
 const PAUSES: u64 = 2;
 const TAKEN: u64 = 40;
 const SIZE: usize = 256 * 1024;
@@ -37,9 +39,13 @@ fn slow_peer(endpoint: &str) {
     let _alone = alone();
     let in_the_kernel = u64::from(!endpoint.starts_with("inproc"));
     let mut rig = Rig::new();
-    let push = rig.socket::<Push>("PUSH", |raw| raw.set_sndhwm(1));
+    let push = rig.socket::<Push>("PUSH", |raw| {
+        raw.set_sndbuf(KERNEL_BUFFER)?;
+        raw.set_sndhwm(1)
+    });
     let endpoint = push.bind(endpoint).unwrap();
     let peer = rig.context.zmq_context().socket(zmq::PULL).unwrap();
+    peer.set_rcvbuf(KERNEL_BUFFER).unwrap();
     peer.set_rcvhwm(1).unwrap();
     peer.set_rcvtimeo(STALL_MS).unwrap();
     peer.connect(&endpoint).unwrap();
@@ -67,7 +73,7 @@ fn slow_peer(endpoint: &str) {
     rig.run_until(|| probe.waits());
     let mut before = 0;
     for pause in 0..PAUSES {
-        rig.idle(REST);
+        rest(&mut rig, &probe);
         assert!(probe.waits(), "nobody takes anything, and still there is room");
         let (done, memory) = (probe.done(), resident());
         let turns = rig.idle(PAUSE);
@@ -92,4 +98,17 @@ fn slow_peer(endpoint: &str) {
         rig.turn(Duration::from_millis(1));
     }
     peer.join().unwrap();
+}
+
+/// Until the sender has not moved for a [`REST`]: on a busy machine what is on its way takes its time.
+fn rest(rig: &mut Rig, sender: &Probe) {
+    let begin = Instant::now();
+    loop {
+        let done = sender.done();
+        rig.idle(REST);
+        if sender.done() == done {
+            return;
+        }
+        assert!(begin.elapsed() < STALL, "nobody takes anything, and still it goes on");
+    }
 }
