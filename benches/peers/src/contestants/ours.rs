@@ -179,8 +179,9 @@ impl Program for Ours {
                 sender.send(&body[..]).await.expect("sent");
             }
         };
+        let mut message = Multipart::new();
         let reader = course::stream(job, async move || {
-            (&*dealer).next().await.expect("a stream").expect("a message");
+            dealer.recv_into(&mut message).await.expect("a message");
         });
         Some(self.0.run(&mut event_loop, reader, vec![writer.boxed_local()]))
     }
