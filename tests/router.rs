@@ -1,6 +1,7 @@
 //! Senders that wait for their peers: ROUTER with `ROUTER_MANDATORY`, XPUB with `XPUB_NODROP`.
 
 use std::cell::Cell;
+use std::env;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -151,8 +152,8 @@ fn senders_parked_side_by_side_never_lose_their_turn() {
     // Each sender's try processes commands, and may swallow the one that another waits for. The peers pause together
     // now and then: all is quiet then, and nobody comes by to repair a lost turn. Every task has a waker of its own.
     const SENDERS: usize = 4;
-    const ROUNDS: usize = 5000;
-    run(|context, _| async move {
+    let rounds = env::var("ROUNDS").map_or(5000, |rounds| rounds.parse().unwrap());
+    run(move |context, _| async move {
         let endpoint = "inproc://beside";
         let router = router(&context, endpoint);
         let mut peers = Vec::new();
@@ -164,7 +165,7 @@ fn senders_parked_side_by_side_never_lose_their_turn() {
         for (number, peer) in peers.iter().enumerate() {
             let (context, parked) = (&context, &parked);
             let sender = async move {
-                for round in 0..ROUNDS {
+                for round in 0..rounds {
                     let mut send = router.send([number.to_string(), round.to_string()]);
                     if (&mut send).now_or_never().is_none() {
                         parked.set(parked.get() + 1);
@@ -173,7 +174,7 @@ fn senders_parked_side_by_side_never_lose_their_turn() {
                 }
             };
             let drain = async move {
-                for round in 0..ROUNDS {
+                for round in 0..rounds {
                     if round % 100 == 10 * number {
                         context.sleep(Duration::from_millis(1)).await;
                     }
@@ -186,7 +187,7 @@ fn senders_parked_side_by_side_never_lose_their_turn() {
         // Somebody reads on the router, too: a third party to swallow from, and to be swallowed from.
         let reader = router.recv();
         select(tasks.collect::<Vec<()>>(), reader).await;
-        assert!(parked.get() > ROUNDS, "senders were parked {} times", parked.get());
+        assert!(parked.get() > rounds, "senders were parked {} times", parked.get());
     });
 }
 

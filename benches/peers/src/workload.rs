@@ -77,9 +77,9 @@ impl Workload {
             }
         }
         for transport in [Transport::Inproc, Transport::Tcp] {
-            add(Shape::Receive { frames: THREE, reuse: false }, transport, false, 400_000);
-            add(Shape::Receive { frames: THREE, reuse: true }, transport, false, 400_000);
-            add(Shape::Send { frames: THREE }, transport, false, 400_000);
+            add(Shape::Receive { frames: THREE, reuse: false }, transport, false, 200_000);
+            add(Shape::Receive { frames: THREE, reuse: true }, transport, false, 200_000);
+            add(Shape::Send { frames: THREE }, transport, false, 200_000);
         }
         for pinned in [false, true] {
             for transport in [Transport::Inproc, Transport::Tcp] {
@@ -89,10 +89,10 @@ impl Workload {
             }
         }
         for transport in [Transport::Inproc, Transport::Tcp] {
-            add(Shape::Duplex, transport, false, 500_000);
+            add(Shape::Duplex, transport, false, 250_000);
         }
         for sockets in [1, 10, 100, 900] {
-            add(Shape::FanIn { sockets }, Transport::Inproc, false, 1_000_000);
+            add(Shape::FanIn { sockets }, Transport::Inproc, false, 500_000);
         }
         for idle in [0, 900] {
             add(Shape::BesideIdle { idle }, Transport::Inproc, true, 3_000);
@@ -186,8 +186,8 @@ impl Transport {
     /// How many messages of each of the sizes take libzmq some tenths of a second.
     fn messages(self) -> [u32; 4] {
         match self {
-            Self::Inproc => [1_500_000, 1_000_000, 250_000, 30_000],
-            Self::Ipc | Self::Tcp => [1_000_000, 500_000, 60_000, 6_000],
+            Self::Inproc => [800_000, 500_000, 150_000, 20_000],
+            Self::Ipc | Self::Tcp => [500_000, 250_000, 40_000, 5_000],
         }
     }
 }
