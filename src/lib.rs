@@ -109,7 +109,8 @@
 //! All that poll their tasks on the loop's thread: calloop's own `executor`, `EventLoop::block_on`, the [`Tasks`] of this
 //! crate, or one that you drive from a callback. The wakers are the ordinary ones. Sockets are not `Send`, so an executor
 //! that moves tasks between threads refuses them at compile time. Whichever you take, the loop has to be dispatched for
-//! anything to be woken.
+//! anything to be woken. Where it is part of another loop, by its descriptor, dispatch it (with no timeout) also after you
+//! have touched a socket or woken a task from outside of it: its descriptor does not tell of that.
 //!
 //! ## Which features are there?
 //!
