@@ -8,7 +8,6 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::env;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -18,7 +17,7 @@ use std::time::{Duration, Instant};
 use calloop_zmq::kind::{Any, Pull, Push, Req};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, Multipart};
 use common::hand::Hand;
-use common::{Probe, Rig, Rng, STALL, number};
+use common::{Probe, Rig, Rng, STALL, fewer, number};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt, select_biased};
 
@@ -720,9 +719,9 @@ fn a_wait_that_moves_to_another_task_leaves_the_first_one_nothing() {
 
 // A random walk over one line of waiters, against a model of it.
 
-/// How many steps a walk has, as [`storm`].
+/// How many steps a walk has.
 fn steps() -> u64 {
-    env::var("STEPS").map_or(30_000, |steps| steps.parse().unwrap())
+    fewer(30_000)
 }
 
 /// Futures in one line, polled by hand.
@@ -897,9 +896,9 @@ fn a_walk_among_writers() {
 // behind it cannot help it.
 
 /// So many futures are dropped unready.
-/// How many cancellations make a storm. Fewer, by the environment, where a tool makes everything fifty times slower.
+/// How many cancellations make a storm.
 fn storm() -> u64 {
-    env::var("STORM").map_or(20_000, |storm| storm.parse().unwrap())
+    fewer(20_000)
 }
 
 /// What went through one pair of sockets in one direction.

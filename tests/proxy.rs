@@ -15,7 +15,7 @@ use calloop::timer::{TimeoutAction, Timer};
 use calloop_zmq::kind::{Any, Dealer, Kind, Pair, Pull, Push, Rep, Req, Router, Sub, XPub, XSub};
 use calloop_zmq::{AsyncZmqSocket, Error, Multipart, Proxy, ProxyControl, Subscription, proxy};
 use common::hand::Hand;
-use common::{Rig, Rng, number, numbered};
+use common::{Rig, Rng, fewer, number, numbered};
 use futures::{FutureExt, SinkExt};
 
 const ENDPOINTS: [(&str, &str); 2] = [("inproc://front", "inproc://back"), ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")];
@@ -190,7 +190,7 @@ fn requests_and_their_replies_pass_whole_and_once() {
 #[test]
 fn a_flood_both_ways_passes_whole_and_once() {
     const CLIENTS: u64 = 3;
-    const MESSAGES: u64 = 3000;
+    let messages = fewer(3000);
     for (for_clients, for_workers) in ENDPOINTS {
         let mut rig = Rig::new();
         let mut rng = Rng::new();
@@ -217,12 +217,12 @@ fn a_flood_both_ways_passes_whole_and_once() {
                 (0..=number % (more + 1)).map(frame).collect()
             };
             rig.spawn(async move {
-                for number in 0..MESSAGES {
+                for number in 0..messages {
                     sender.send(message(number)).await.unwrap();
                 }
             });
             rig.spawn(async move {
-                for number in 0..MESSAGES {
+                for number in 0..messages {
                     assert_eq!(probe.wait(socket.recv()).await.unwrap(), message(number), "client {client}");
                 }
             });
@@ -230,7 +230,7 @@ fn a_flood_both_ways_passes_whole_and_once() {
         let control = ProxyControl::new();
         let _end = run(&rig, &front, &back, &control);
         rig.run();
-        let total = CLIENTS * MESSAGES;
+        let total = CLIENTS * messages;
         assert_eq!((control.front_to_back().messages, control.back_to_front().messages), (total, total));
         assert_eq!(control.back_to_front().undeliverable, 0);
     }
@@ -473,7 +473,7 @@ fn a_dropped_proxy_leaves_the_message_in_hand_with_its_socket() {
 /// A storm of proxies on the same sockets, each dropped after a while: nothing is lost, doubled or out of order.
 #[test]
 fn a_proxy_may_be_dropped_at_any_time_and_another_go_on() {
-    const MESSAGES: u64 = 3000;
+    let messages = fewer(3000);
     for (for_clients, for_workers) in ENDPOINTS {
         let mut rig = Rig::new();
         // Bursts come in, and do not go out.
@@ -498,14 +498,14 @@ fn a_proxy_may_be_dropped_at_any_time_and_another_go_on() {
         });
         let (probe, sender) = (rig.probe("client"), Rc::clone(&client));
         rig.spawn(async move {
-            for number in 0..MESSAGES {
+            for number in 0..messages {
                 sender.send([numbered(number)[0][..].to_vec(), b"more".to_vec()]).await.unwrap();
             }
         });
         let done = Rc::new(Cell::new(false));
         let finished = Rc::clone(&done);
         rig.spawn(async move {
-            for expected in 0..MESSAGES {
+            for expected in 0..messages {
                 let reply = probe.wait(client.recv()).await.unwrap();
                 assert_eq!((number(&reply[0]), reply.len()), (expected, 2));
             }
@@ -532,7 +532,7 @@ fn a_proxy_may_be_dropped_at_any_time_and_another_go_on() {
         });
         rig.run();
         println!("{} proxies, {} left a message", cancelled.get(), left.get());
-        assert!(cancelled.get() > 100 && left.get() > 0);
+        assert!(cancelled.get() > messages / 30 && left.get() > 0);
     }
 }
 

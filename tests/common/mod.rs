@@ -7,6 +7,7 @@
 pub(crate) mod hand;
 
 use std::cell::{Cell, RefCell};
+use std::env;
 use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
@@ -362,3 +363,8 @@ pub(crate) const STALL: Duration = Duration::from_secs(5);
 const SPIN: u64 = 10_000;
 /// For everything that one test does.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// As many, or a part of them (`FEWER=10`: a tenth) where a tool makes everything fifty times slower.
+pub(crate) fn fewer(count: u64) -> u64 {
+    count / env::var("FEWER").map_or(1, |part| part.parse().unwrap())
+}
