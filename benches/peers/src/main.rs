@@ -40,13 +40,15 @@ fn main() {
     let calls = syscalls::count(&arguments);
     let machine = machine::Machine::this(python.as_deref());
     let results = Results { machine, rounds: arguments.rounds, seconds: begin.elapsed().as_secs(), rows, calls };
-    println!("{}", table::markdown(&results));
+    let tables = table::markdown(&results);
+    println!("{tables}");
     // What stands in the repository is the whole of it, from a full run.
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = if arguments.is_partial() { own.join("target") } else { own.to_owned() };
     fs::create_dir_all(&directory).expect("a directory");
+    fs::write(directory.join("results.md"), tables).expect("a file");
     let json = serde_json::to_string_pretty(&results).expect("plain data");
     fs::write(directory.join("results.json"), json + "\n").expect("a file");
     fs::write(directory.join("chart.svg"), chart::svg(&results)).expect("a file");
-    eprintln!("{} s; results.json and chart.svg are in {}", results.seconds, directory.display());
+    eprintln!("{} s; results.md, results.json and chart.svg are in {}", results.seconds, directory.display());
 }

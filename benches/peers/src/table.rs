@@ -21,6 +21,8 @@ pub fn markdown(results: &Results) -> String {
         machine.kernel,
         versions.join(", ")
     );
+    let _ = writeln!(text, "### In short: speed, libzmq in blocking calls being 1\n");
+    grid(&mut text, results, &contestants[1..], |row| row.of.0.is_charted(), |row| row.speed.map(ratio));
     let mut groups: Vec<&str> = Vec::new();
     for row in &results.rows {
         if !groups.contains(&row.of.0.group()) {
@@ -84,9 +86,7 @@ fn grid(
 /// **1.02**, 3.4 M/s
 fn speed(row: &Row) -> Option<String> {
     let value = row.value?;
-    let mut cell = row.speed.map_or(String::new(), |speed| {
-        format!("**{}**, ", if speed < 10.0 { format!("{speed:.2}") } else { rounded(speed) })
-    });
+    let mut cell = row.speed.map_or(String::new(), |speed| format!("**{}**, ", ratio(speed)));
     let _ = match row.of.0.unit() {
         Unit::Rate if value >= 1e6 => write!(cell, "{:.2} M/s", value / 1e6),
         Unit::Rate => write!(cell, "{:.0} k/s", value / 1e3),
@@ -97,6 +97,10 @@ fn speed(row: &Row) -> Option<String> {
         let _ = write!(cell, ", then {remark}");
     }
     Some(cell)
+}
+
+fn ratio(speed: f64) -> String {
+    if speed < 10.0 { format!("{speed:.2}") } else { rounded(speed) }
 }
 
 /// Those whose costs are shown; results.json has all.
