@@ -22,6 +22,7 @@ use slab::Slab;
 
 use crate::budget::Turn;
 use crate::error::Error;
+use crate::seeded::{Bug, Point, pass, seeded};
 use crate::source::SocketSource;
 use crate::timer::{Check, Deadline, TimerSource, Timers};
 
@@ -171,7 +172,7 @@ impl Hub {
     /// There is something to look at. Nearly always the hub will look before the loop sleeps; but a source that comes
     /// after it in the loop may run tasks in its own `before_sleep`.
     fn nudge(&self) {
-        if self.asleep.get() {
+        if self.asleep.get() && !seeded(Bug::NoNudge) {
             self.ping.ping();
         }
     }
@@ -279,6 +280,7 @@ impl EventSource for HubSource {
         self.hub.turn.next();
         let act = self.hub.must_act() || self.is_alone();
         self.hub.asleep.set(!act);
+        pass(Point::Sleep);
         Ok(self.token.filter(|_| act).map(|token| (SYNTHETIC, token)))
     }
 

@@ -159,6 +159,7 @@ mod proxy;
 mod readiness;
 mod recv;
 mod request;
+mod seeded;
 mod send;
 mod settling;
 mod sleep;

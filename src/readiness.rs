@@ -32,6 +32,7 @@ use std::task::Waker;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use crate::seeded::{Bug, seeded};
 use crate::trace::{Side, Trace};
 
 /// What one read of `ZMQ_EVENTS` said.
@@ -116,13 +117,13 @@ impl Readiness {
     /// True if this place may try now: it would overtake nobody, or it was called.
     #[inline]
     pub(crate) fn may_try(&self, direction: Direction, place: &Place<'_>) -> bool {
-        if self.calls_everyone(direction) {
+        if self.calls_everyone(direction) && !seeded(Bug::HeadOfLineBlocks) {
             return true;
         }
         let line = &self.waiters(direction).line;
         match place {
             Place::Slot => line.first.is_none() || self.waiters(direction).slot_called,
-            Place::Line(None) => line.first.is_none(),
+            Place::Line(None) => line.first.is_none() || seeded(Bug::NewcomerOvertakes),
             Place::Line(Some(ticket)) => line.first == Some(ticket.0) || line.entries[ticket.0].waker.is_none(),
         }
     }
@@ -133,10 +134,15 @@ impl Readiness {
     /// A different waker that the slot held is woken: its task would otherwise wait for what nobody tells it.
     pub(crate) fn park(&mut self, direction: Direction, place: &mut Place<'_>, waker: Waker) -> Wakes {
         let mut released = Wakes::default();
+        if seeded(Bug::OneWakerForBoth) {
+            let other = Events { readable: direction == Direction::Write, writable: direction == Direction::Read };
+            self.call(other).called.clear();
+        }
         let waiters = self.waiters_mut(direction);
         match place {
             Place::Slot => match &mut waiters.slot {
                 Some(held) if held.will_wake(&waker) => released.unneeded = Some(waker),
+                slot if seeded(Bug::ReplacedWakerNotWoken) => released.unneeded = slot.replace(waker),
                 slot => released.add(waiters.side, slot.replace(waker)),
             },
             Place::Line(Some(ticket)) => released.unneeded = waiters.line.wait_again(ticket.0, waker),
@@ -164,7 +170,8 @@ impl Readiness {
         let waiters = self.waiters_mut(direction);
         let mut wakes = Wakes::default();
         wakes.unneeded = waiters.line.leave(ticket.0);
-        if wakes.unneeded.is_none() || took_turn {
+        let lost = seeded(if took_turn { Bug::BatonLostOnSuccess } else { Bug::BatonLostOnCancel });
+        if (wakes.unneeded.is_none() || took_turn) && !lost {
             waiters.call_slot(&mut wakes);
             waiters.call_first(&mut wakes);
         }
@@ -198,12 +205,14 @@ impl Readiness {
     /// The directions in which an event, or an operation that may have swallowed one, matters: what is ready, and
     /// writers whom `POLLOUT` tells nothing.
     pub(crate) fn concerns(&self, events: Events) -> Events {
-        Events { readable: events.readable, writable: events.writable || self.calls_everyone(Direction::Write) }
+        let everyone = self.calls_everyone(Direction::Write) && !seeded(Bug::PolloutBelieved);
+        Events { readable: events.readable, writable: events.writable || everyone }
     }
 
     /// What is ready, as far as the events tell it without a doubt.
     pub(crate) fn certain(&self, events: Events) -> Events {
-        Events { readable: events.readable, writable: events.writable && !self.calls_everyone(Direction::Write) }
+        let unknown = self.calls_everyone(Direction::Write) && !seeded(Bug::PolloutCertain);
+        Events { readable: events.readable, writable: events.writable && !unknown }
     }
 
     /// Calls those who wait in these directions.
@@ -214,7 +223,7 @@ impl Readiness {
             self.read.call_first(&mut wakes);
         }
         if directions.writable {
-            let everyone = self.calls_everyone(Direction::Write);
+            let everyone = self.calls_everyone(Direction::Write) && !seeded(Bug::OnlyFirstWriterCalled);
             self.write.call_slot(&mut wakes);
             if everyone {
                 self.write.call_all(&mut wakes);
@@ -251,6 +260,9 @@ impl Readiness {
 
     /// The socket or its loop came to its end: calls everyone, each to find out for itself.
     pub(crate) fn end(&mut self) -> Wakes {
+        if seeded(Bug::EndForReadersOnly) {
+            return self.call(Events::only(Direction::Read));
+        }
         let mut wakes = Wakes::default();
         for waiters in [&mut self.read, &mut self.write] {
             waiters.call_slot(&mut wakes);
@@ -375,6 +387,9 @@ impl Waiters {
     }
 
     fn call_first(&mut self, wakes: &mut Wakes) {
+        if seeded(Bug::SlotInsteadOfLine) && self.slot_called {
+            return;
+        }
         wakes.add(self.side, self.line.call_first());
     }
 
@@ -415,6 +430,9 @@ impl Line {
 
     /// Keeps the place; the call, if there was one, is used up. Gives back the waker held until now.
     fn wait_again(&mut self, key: usize, waker: Waker) -> Option<Waker> {
+        if seeded(Bug::OldWakerKept) && self.entries[key].waker.is_some() {
+            return Some(waker);
+        }
         let held = self.entries[key].waker.replace(waker);
         if held.is_none() {
             self.waiting += 1;

@@ -14,6 +14,7 @@ use crate::ffi::{self, Errno};
 use crate::kind::{CanRecv, Kind};
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place};
+use crate::seeded::{Bug, seeded};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
@@ -215,6 +216,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
         match state.poll_turn(Direction::Read, &mut place, cx) {
             Poll::Ready(Ok(())) => {}
             waits_or_ended => return waits_or_ended,
+        }
+        if seeded(Bug::OneReceivePerEvent) && matches!(place, Place::Line(None)) {
+            return self.park_reader(place, cx);
         }
         match receive(self.raw()) {
             Ok(()) => {

@@ -15,6 +15,7 @@ use crate::ffi::Errno;
 use crate::kind::{CanSend, Kind};
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place, Wakes};
+use crate::seeded::{Bug, seeded};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
@@ -215,6 +216,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     #[cold]
     fn park_writer(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        if seeded(Bug::OneLookTooMany) {
+            let _ = self.raw().events();
+        }
         self.expire_loan();
         self.state().park(Direction::Write, &mut place, cx)?;
         Poll::Pending
@@ -232,7 +236,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// `others` are whom it found that must be woken: to be dropped after this operation has parked, or has no need to.
     #[inline]
     fn attempt_in_order(&self, message: &mut Multipart, others: &mut Option<Wakes>) -> crate::Result<bool> {
-        if !self.transmitter().waits_per_message() && !self.outbox().is_empty() && !self.try_flush(others)? {
+        let in_order = !self.transmitter().waits_per_message() && !seeded(Bug::OutboxOvertaken);
+        if in_order && !self.outbox().is_empty() && !self.try_flush(others)? {
             return Ok(false);
         }
         self.attempt(message, others)
@@ -244,7 +249,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
             match self.state().check().and_then(|()| self.attempt(&mut message, others)) {
                 Ok(true) => self.state().succeeded_aside(Direction::Write),
                 Ok(false) => {
-                    self.outbox().put_back(message);
+                    if !seeded(Bug::OutboxNotPutBack) {
+                        self.outbox().put_back(message);
+                    }
                     return Ok(false);
                 }
                 Err(error) => {
@@ -274,13 +281,16 @@ impl<K: Kind> AsyncZmqSocket<K> {
         let state = self.state();
         let failed = |errno| state.failed(errno, "send");
         let per_message = self.transmitter().waits_per_message();
-        if per_message && state.is_settling() {
+        if per_message && state.is_settling() || seeded(Bug::NoLookAfterFailedSend) {
             return Ok(false);
         }
         for _ in 0..MAX_RETRIES {
             let (events, found) = state.look_for_others(self.raw(), Direction::Write).map_err(failed)?;
             others.get_or_insert_default().append(found);
-            if !per_message && !events.writable {
+            if seeded(Bug::WakeBeforePark) {
+                drop(others.take());
+            }
+            if !per_message && !events.writable || seeded(Bug::NoSecondTry) {
                 return Ok(false);
             }
             match self.transmitter().transmit(self.raw(), message) {

@@ -17,6 +17,7 @@ use crate::kind::{Kind, Sub, XSub};
 use crate::monitor::Monitored;
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place, WriteOrder};
+use crate::seeded::{Bug, seeded};
 use crate::state::{Attachment, State, Wait};
 use crate::subscribers::Audience;
 use crate::subscription::Subscription;
@@ -408,7 +409,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
         guard::check(&self.socket, call, endpoint)?;
         let done = self.socket.endpoint_call(call, endpoint);
         // Each of these processes commands, also when it fails; and a new pipe never announces its first message.
-        self.state().touched();
+        if !seeded(Bug::EndpointCallOwesNothing) {
+            self.state().touched();
+        }
         done
     }
 

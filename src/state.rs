@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::ffi::{self, Errno};
 use crate::hub::{Hub, Look, Member, Membership};
 use crate::readiness::{Direction, Events, Place, Readiness, Ticket, Wakes, WriteOrder};
+use crate::seeded::{Bug, Point, pass, seeded};
 use crate::settling::{Settling, Verdict};
 use crate::source::{Registration, SocketSource, Watched};
 use crate::trace::{Event, Trace};
@@ -103,6 +104,7 @@ impl State {
         place: &mut Place<'_>,
         cx: &Context<'_>,
     ) -> Poll<crate::Result<()>> {
+        pass(Point::Poll);
         if self.ended.get().is_none() && self.readiness.borrow().is_idle(direction) && self.has_budget(direction) {
             return Poll::Ready(Ok(()));
         }
@@ -129,7 +131,7 @@ impl State {
             // It has not tried, and nobody passes a turn on to a slot for sure.
             self.touched();
         }
-        if may_try {
+        if may_try && !seeded(Bug::YieldForgotten) {
             // Not woken by itself: calloop's executor would poll it again, up to 1024 times, before anything else.
             self.retry_next_turn(direction);
         }
@@ -167,6 +169,7 @@ impl State {
         if let Some(ended) = self.ended.get() {
             return Err(ended.error());
         }
+        pass(Point::Park);
         let waker = cx.waker().clone();
         self.wake(|readiness| readiness.park(direction, place, waker));
         if self.lent_at.get() != 0 {
@@ -198,7 +201,9 @@ impl State {
     #[inline]
     pub(crate) fn succeeded_aside(self: &Rc<Self>, direction: Direction) {
         self.spend(direction);
-        self.touched();
+        if !seeded(Bug::SuccessOwesNothing) {
+            self.touched();
+        }
     }
 
     /// An operation in this direction ended without success, or its future was dropped.
@@ -227,12 +232,13 @@ impl State {
     /// Writers of whom `POLLOUT` tells nothing are called for this once in a turn, and after that when it is quiet. One of
     /// them may be in the same task as the reader: its try would have the reader fail again, and so on for ever.
     pub(crate) fn look_for_writers(self: &Rc<Self>, socket: &ffi::Socket) -> Result<(), Errno> {
-        if !self.readiness.borrow().waits(Direction::Write) {
+        if !self.readiness.borrow().waits(Direction::Write) || seeded(Bug::NoCrossLook) {
             return Ok(());
         }
         let events = socket.events()?;
         let turn = self.hub.turn().number();
-        if self.readiness.borrow().senders_settle() && self.writers_called_in.replace(turn) == turn {
+        let once = self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls);
+        if once && self.writers_called_in.replace(turn) == turn {
             self.settling.disturbed(Instant::now());
             self.owe();
             self.wake(|readiness| readiness.call(readiness.certain(events)));
@@ -249,6 +255,9 @@ impl State {
     /// of them would call each other for ever.
     pub(crate) fn look_for_others(&self, socket: &ffi::Socket, own: Direction) -> Result<(Events, Wakes), Errno> {
         let events = socket.events()?;
+        if seeded(Bug::NoCrossLook) {
+            return Ok((events, Wakes::default()));
+        }
         let mut readiness = self.readiness.borrow_mut();
         let others = match own {
             Direction::Read => Events { readable: false, ..readiness.concerns(events) },
@@ -307,7 +316,9 @@ impl State {
     /// A shared borrow ends at the latest when its owner moves or is borrowed mutably. So `owner`, the address where
     /// the owner stands, tells later whether the borrow may still be alive: see [`returned`](Self::returned).
     pub(crate) fn lend(self: &Rc<Self>, owner: usize) {
-        self.lent_at.set(owner);
+        if !seeded(Bug::LoanForgotten) {
+            self.lent_at.set(owner);
+        }
         self.touched();
     }
 
@@ -347,7 +358,7 @@ impl State {
 
     /// What must be done for senders that wait for their peers, and has the loop woken in time for it.
     fn settle(&self, readiness: &Readiness, lent: bool) -> Verdict {
-        if !readiness.senders_settle() {
+        if !readiness.senders_settle() || seeded(Bug::NeverSettles) {
             return Verdict::Nothing;
         }
         let now = Instant::now();
@@ -368,6 +379,8 @@ impl State {
     /// Wakes whom `pick` picks, after the borrow.
     fn wake(&self, pick: impl FnOnce(&mut Readiness) -> Wakes) {
         let wakes = pick(&mut self.readiness.borrow_mut());
+        pass(Point::Wake);
+        let _held = seeded(Bug::WakeUnderBorrow).then(|| self.readiness.borrow_mut());
         drop(wakes);
     }
 }
@@ -379,8 +392,12 @@ impl Watched for State {
 
     fn on_event(&self) {
         self.settling.happened();
+        if seeded(Bug::EventUnread) && !self.readiness.borrow().anyone_waits() {
+            return;
+        }
         // Read also when nobody waits: it silences the descriptor and lets libzmq reap peers that went away.
         match self.socket.upgrade().map(|socket| socket.events()) {
+            Some(Ok(_)) if seeded(Bug::EventForReadersOnly) => self.call(Direction::Read),
             Some(Ok(events)) => self.wake(|readiness| readiness.ready(events)),
             Some(Err(_)) => self.end(Ended::Terminated),
             None => {}
@@ -400,6 +417,7 @@ impl Member for State {
         let touched = self.touched.take();
         let unknown =
             !due.readable && readiness.waits(Direction::Read) || !due.writable && readiness.waits(Direction::Write);
+        let unknown = unknown && !seeded(Bug::NoLookBeforeSleep);
         if unknown && (touched || lent && readiness.looking_helps()) {
             let found = match self.socket.upgrade().map(|socket| socket.events()) {
                 Some(Ok(events)) if touched => readiness.concerns(events),
@@ -417,7 +435,9 @@ impl Member for State {
         let settles = self.settle(&readiness, lent);
         due.writable |= settles == Verdict::CallSenders;
         if readiness.would_wake(due) {
-            self.due.set(due);
+            if !seeded(Bug::DebtClearedBeforeSleep) {
+                self.due.set(due);
+            }
             return Look::Ready;
         }
         self.due.take();
@@ -430,7 +450,10 @@ impl Member for State {
 
     fn pay(self: Rc<Self>) {
         self.owes.set(false);
-        let due = self.due.take();
+        let mut due = self.due.take();
+        if seeded(Bug::DebtClearedBeforeSleep) {
+            due = Events { readable: true, writable: true };
+        }
         if let Some(ended) = self.ended.get() {
             self.end(ended);
             return;
@@ -440,7 +463,8 @@ impl Member for State {
         }
         self.wake(|readiness| readiness.call(due));
         // It may have been touched since the look, by a source whose event came first.
-        let must_look = self.touched.get() || self.lent_at.get() != 0 || self.settling.is_due();
+        let touched = self.touched.get() && !seeded(Bug::TouchedClearedTooEarly);
+        let must_look = touched || self.lent_at.get() != 0 || self.settling.is_due();
         if must_look && self.readiness.borrow().anyone_waits() {
             self.owe();
         }
@@ -508,7 +532,9 @@ impl<'a> Wait<'a> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.leave();
+        if !seeded(Bug::WakerKeptAfterCancel) {
+            self.leave();
+        }
     }
 }
 
