@@ -166,6 +166,8 @@ mod sleep;
 mod socket;
 mod source;
 mod state;
+#[cfg(test)]
+mod stress;
 mod subscribers;
 mod subscription;
 mod tasks;

@@ -14,7 +14,7 @@ use crate::ffi::{self, Errno};
 use crate::kind::{CanRecv, Kind};
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place};
-use crate::seeded::{Bug, seeded};
+use crate::seeded::{Bug, Point, pass, seeded};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
@@ -237,6 +237,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     #[cold]
     fn park_reader(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        pass(Point::Park);
         self.expire_loan();
         let state = self.state();
         state.park(Direction::Read, &mut place, cx)?;

@@ -15,7 +15,7 @@ use crate::ffi::Errno;
 use crate::kind::{CanSend, Kind};
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place, Wakes};
-use crate::seeded::{Bug, seeded};
+use crate::seeded::{Bug, Point, pass, seeded};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 
@@ -216,6 +216,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     #[cold]
     fn park_writer(&self, mut place: Place<'_>, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        pass(Point::Park);
         if seeded(Bug::OneLookTooMany) {
             let _ = self.raw().events();
         }

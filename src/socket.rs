@@ -17,7 +17,7 @@ use crate::kind::{Kind, Sub, XSub};
 use crate::monitor::Monitored;
 use crate::multipart::Multipart;
 use crate::readiness::{Direction, Place, WriteOrder};
-use crate::seeded::{Bug, seeded};
+use crate::seeded::{Bug, Point, pass, seeded};
 use crate::state::{Attachment, State, Wait};
 use crate::subscribers::Audience;
 use crate::subscription::Subscription;
@@ -392,6 +392,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
                 Poll::Ready(Ok(()))
             }
             Ok((_, others)) => {
+                pass(Point::Park);
                 self.expire_loan();
                 state.park(direction, &mut place, cx)?;
                 drop(others);

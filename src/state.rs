@@ -169,7 +169,6 @@ impl State {
         if let Some(ended) = self.ended.get() {
             return Err(ended.error());
         }
-        pass(Point::Park);
         let waker = cx.waker().clone();
         self.wake(|readiness| readiness.park(direction, place, waker));
         if self.lent_at.get() != 0 {

@@ -1,0 +1,229 @@
+//! DEALER and ROUTER, one task for each direction: every call of one direction can swallow what the other waits for.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+
+use crate::AsyncZmqSocket;
+use crate::kind::{CanRecv, CanSend, Dealer, Router};
+use crate::stress::books::{InOrder, number, numbered};
+use crate::stress::rig::{Rig, pause};
+
+/// Both are ours.
+pub(super) fn dealer_and_router(rig: &mut Rig) {
+    let router = rig.socket::<Router>("ROUTER", |raw| {
+        raw.set_router_mandatory(true)?;
+        hwm_2(raw)
+    });
+    let dealer = rig.socket::<Dealer>("DEALER", |raw| {
+        raw.set_identity(b"d")?;
+        hwm_2(raw)
+    });
+    dealer.connect(&router.bind("inproc://both").unwrap()).unwrap();
+    // The router must know its peer.
+    assert!(dealer.try_send("hello").unwrap().is_none());
+    assert!(router.try_recv().unwrap().is_some());
+    let messages = rig.messages / 2;
+    sends(rig, &dealer, messages, None);
+    receives(rig, &dealer, messages);
+    sends(rig, &router, messages, Some("d"));
+    receives(rig, &router, messages);
+}
+
+/// The peer takes and sends at any moment.
+pub(super) fn dealer(rig: &mut Rig) {
+    let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
+    let peer = rig.raw(zmq::DEALER, hwm_2);
+    peer.connect(&dealer.bind("inproc://dealer").unwrap()).unwrap();
+    let messages = rig.messages / 2;
+    sends(rig, &dealer, messages, None);
+    receives(rig, &dealer, messages);
+    let (arrivals, dice, mut sent) = (InOrder::new(&rig.shared), rig.dice.clone(), 0_u64);
+    rig.peer(move |_| {
+        for _ in 0..=dice.below(2) {
+            if let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) {
+                arrivals.arrived(number(&frame));
+            }
+            if sent < messages && peer.send(&sent.to_le_bytes()[..], zmq::DONTWAIT).is_ok() {
+                sent += 1;
+            }
+        }
+    });
+}
+
+/// A writer, a reader that gives up and rests until something moves, and somebody who swallows what is for either of them:
+/// also between the look before the sleep and what comes of it.
+pub(super) fn dealer_with_meddler(rig: &mut Rig) {
+    let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
+    let peer = rig.raw(zmq::DEALER, hwm_2);
+    peer.connect(&dealer.bind("inproc://meddler").unwrap()).unwrap();
+    sends(rig, &dealer, rig.messages, None);
+    let (reader, shared, dice, probe) =
+        (Rc::clone(&dealer), Rc::clone(&rig.shared), rig.dice.clone(), rig.probe("reader"));
+    rig.executor.spawn(async move {
+        loop {
+            let mut waits = false;
+            let mut receive = reader.recv();
+            let wait = poll_fn(|cx| {
+                if waits && dice.one_in(2) {
+                    return Poll::Ready(None);
+                }
+                waits = true;
+                receive.poll_unpin(cx).map(Some)
+            });
+            if probe.look_on(wait).await.is_none() {
+                drop(receive);
+                shared.pulse().await;
+            }
+        }
+    });
+    let (arrivals, dice, shared, mut last) =
+        (InOrder::new(&rig.shared), rig.dice.clone(), Rc::clone(&rig.shared), u64::MAX);
+    rig.peer(move |moment| {
+        let (way, mut acted) = (dice.below(3), false);
+        while way != 0 {
+            let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) else { break };
+            arrivals.arrived(number(&frame));
+            acted = true;
+        }
+        // Once for each message of the writer: its own progress is what shows.
+        if way != 1 && last != shared.progress() && peer.send("for the reader", zmq::DONTWAIT).is_ok() {
+            (last, acted) = (shared.progress(), true);
+        }
+        if acted && moment.is_ours() && dice.one_in(2) {
+            assert!(dealer.with_ref(zmq::Socket::get_events).is_ok());
+        }
+    });
+}
+
+/// A writer whose peer makes room, and receives that fail: each of them swallows the announcement of the room.
+pub(super) fn failing_receives(rig: &mut Rig) {
+    let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
+    let peer = rig.raw(zmq::DEALER, hwm_2);
+    peer.connect(&dealer.bind("inproc://room").unwrap()).unwrap();
+    sends(rig, &dealer, rig.messages, None);
+    let (arrivals, dice) = (InOrder::new(&rig.shared), rig.dice.clone());
+    rig.peer(move |moment| {
+        let mut drained = false;
+        while let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) {
+            arrivals.arrived(number(&frame));
+            drained = true;
+        }
+        if drained && moment.is_ours() {
+            match dice.below(4) {
+                0 => assert!(dealer.try_recv().unwrap().is_none()),
+                1 => assert!(dealer.recv().now_or_never().is_none()),
+                2 => assert!((&*dealer).next().now_or_never().is_none()),
+                _ => {}
+            }
+        }
+    });
+}
+
+/// A reader whose peer sends, and sends that fail: each of them may swallow the announcement of the message.
+pub(super) fn failing_sends(rig: &mut Rig) {
+    let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
+    let peer = rig.raw(zmq::DEALER, hwm_2);
+    peer.connect(&dealer.bind("inproc://full").unwrap()).unwrap();
+    while dealer.try_send("fill").unwrap().is_none() {}
+    receives(rig, &dealer, rig.messages);
+    let (dice, shared, messages, mut sent) = (rig.dice.clone(), Rc::clone(&rig.shared), rig.messages, 0_u64);
+    rig.peer(move |moment| {
+        if sent > shared.progress() || sent == messages {
+            return;
+        }
+        if dice.one_in(16) {
+            // Then a send processes commands before it says EAGAIN.
+            pause(Duration::from_millis(3));
+        }
+        // It processes commands: the room that the reader made.
+        peer.get_events().unwrap();
+        peer.send(&sent.to_le_bytes()[..], zmq::DONTWAIT).unwrap();
+        sent += 1;
+        if moment.is_ours() {
+            match dice.below(3) {
+                0 => assert!(dealer.try_send("no room").unwrap().is_some()),
+                1 => assert!(dealer.send("no room").now_or_never().is_none()),
+                _ => {}
+            }
+        }
+    });
+}
+
+/// A writer and a reader, and a peer that sends nothing while the writer does not.
+pub(super) fn one_flows(rig: &mut Rig) {
+    let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
+    let peer = rig.raw(zmq::DEALER, hwm_2);
+    peer.connect(&dealer.bind("inproc://flow").unwrap()).unwrap();
+    sends(rig, &dealer, rig.messages, None);
+    rig.executor.spawn(async move {
+        loop {
+            drop(dealer.recv().await.unwrap());
+        }
+    });
+    let (arrivals, dice, shared, mut last) =
+        (InOrder::new(&rig.shared), rig.dice.clone(), Rc::clone(&rig.shared), u64::MAX);
+    rig.peer(move |_| {
+        let way = dice.below(3);
+        while way != 0 {
+            let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) else { break };
+            arrivals.arrived(number(&frame));
+        }
+        if way != 1 && last != shared.progress() && peer.send("for the reader", zmq::DONTWAIT).is_ok() {
+            last = shared.progress();
+        }
+    });
+}
+
+/// Sends that succeed, and swallow what the reader waits for: the peer sends just before.
+pub(super) fn roomy_dealer(rig: &mut Rig) {
+    let dealer = rig.socket::<Dealer>("DEALER", |raw| raw.set_sndhwm(0));
+    let peer = rig.raw(zmq::DEALER, |raw| raw.set_rcvhwm(0));
+    peer.connect(&dealer.bind("inproc://roomy").unwrap()).unwrap();
+    receives(rig, &dealer, rig.messages);
+    let (dice, shared, messages, mut sent) = (rig.dice.clone(), Rc::clone(&rig.shared), rig.messages, 0_u64);
+    rig.peer(move |moment| {
+        if !moment.is_ours() || sent > shared.progress() || sent == messages {
+            return;
+        }
+        // A send processes commands when the last one that did is a while ago.
+        if dice.one_in(8) {
+            pause(Duration::from_millis(3));
+        }
+        peer.send(&sent.to_le_bytes()[..], zmq::DONTWAIT).unwrap();
+        sent += 1;
+        assert!(dealer.try_send("now").unwrap().is_none());
+        while peer.recv_msg(zmq::DONTWAIT).is_ok() {}
+    });
+}
+
+fn hwm_2(raw: &zmq::Socket) -> zmq::Result<()> {
+    raw.set_sndhwm(2)?;
+    raw.set_rcvhwm(2)
+}
+
+fn sends<K: CanSend>(rig: &mut Rig, socket: &Rc<AsyncZmqSocket<K>>, messages: u64, to: Option<&'static str>) {
+    let (socket, probe) = (Rc::clone(socket), rig.probe(if to.is_some() { "ROUTER sends" } else { "DEALER sends" }));
+    rig.spawn(async move {
+        for n in 0..messages {
+            let mut message = numbered(n);
+            if let Some(to) = to {
+                message.push_front(to);
+            }
+            probe.wait(socket.send(message)).await.unwrap();
+        }
+    });
+}
+
+fn receives<K: CanRecv>(rig: &mut Rig, socket: &Rc<AsyncZmqSocket<K>>, messages: u64) {
+    let (socket, probe, arrivals) = (Rc::clone(socket), rig.probe("receiver"), InOrder::new(&rig.shared));
+    rig.spawn(async move {
+        for _ in 0..messages {
+            let message = probe.wait(socket.recv()).await.unwrap();
+            arrivals.arrived(number(message.last().unwrap()));
+        }
+    });
+}
