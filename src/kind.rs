@@ -231,6 +231,10 @@ pub enum Dealer {}
 /// peer, or to one whose queue is full, unless the socket has
 /// `set_router_mandatory(true)`: then a send to an unknown peer is an error and one to a full peer waits.
 ///
+/// If that peer goes, the send ends with `EHOSTUNREACH`. But libzmq sees that a peer has gone only when the messages that
+/// came before are received, other peers' too: so receive in another task, or put a
+/// [`timeout`](crate::AsyncZmqContext::timeout) around what you send.
+///
 /// # Examples
 ///
 /// ```

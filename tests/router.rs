@@ -147,6 +147,28 @@ fn a_sender_parked_on_a_full_peer_ends_when_the_peer_goes() {
     }
 }
 
+/// libzmq 4.3.4 keeps a connection until it has read on to the end of it, and reads no further than to a message that
+/// nobody receives. To a peer that is full it says EAGAIN for so long. So this waits for that, and no longer.
+#[test]
+fn a_send_to_a_full_peer_that_has_gone_ends_when_what_came_before_is_received() {
+    run(|context, _| async move {
+        let router = router(&context, "inproc://gone");
+        let gone = dealer(&context, &router, "inproc://gone", "gone").await;
+        let other = dealer(&context, &router, "inproc://gone", "other").await;
+        fill(&router, "gone");
+        other.send("unread").await.unwrap();
+        drop(gone);
+        let mut send = router.send(["gone", "late"]);
+        let waits = context.timeout(Duration::from_millis(100), &mut send).await;
+        if waits.is_err() {
+            assert_eq!(router.recv().await.unwrap(), ["other", "unread"].into());
+            let refused = context.timeout(Duration::from_secs(10), send).await.expect("the send ends").unwrap_err();
+            assert!(is_unreachable(&refused.error), "{refused:?}");
+            assert_eq!(refused.into_message(), ["gone", "late"].into());
+        }
+    });
+}
+
 #[test]
 fn senders_parked_side_by_side_never_lose_their_turn() {
     // Each sender's try processes commands, and may swallow the one that another waits for. The peers pause together
