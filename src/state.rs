@@ -35,8 +35,6 @@ pub(crate) struct State {
     /// Where the owner stood when it lent the bare socket out, 0 if it did not: see [`lend`](State::lend).
     lent_at: Cell<usize>,
     settling: Settling,
-    /// The turn in which a failed receive called the writers.
-    writers_called_in: Cell<u64>,
     /// When the loop will be woken to settle.
     alarm: Cell<Option<Instant>>,
     trace: Trace,
@@ -79,7 +77,6 @@ impl State {
             budget: Budget::default(),
             lent_at: Cell::new(0),
             settling: Settling::default(),
-            writers_called_in: Cell::new(0),
             alarm: Cell::new(None),
             trace,
         });
@@ -200,6 +197,7 @@ impl State {
     #[inline]
     pub(crate) fn succeeded_aside(self: &Rc<Self>, direction: Direction) {
         self.spend(direction);
+        self.settling.succeeded();
         if !seeded(Bug::SuccessOwesNothing) {
             self.touched();
         }
@@ -228,22 +226,23 @@ impl State {
 
     /// A failed receive has processed every command. If a writer waits, looks at once.
     ///
-    /// Writers of whom `POLLOUT` tells nothing are called for this once in a turn, and after that when it is quiet. One of
-    /// them may be in the same task as the reader: its try would have the reader fail again, and so on for ever.
+    /// Writers of whom `POLLOUT` tells nothing are called for this only if it leads somewhere, and else when it is quiet:
+    /// see [`Settling::may_call`].
     pub(crate) fn look_for_writers(self: &Rc<Self>, socket: &ffi::Socket) -> Result<(), Errno> {
         if !self.readiness.borrow().waits(Direction::Write) || seeded(Bug::NoCrossLook) {
             return Ok(());
         }
         let events = socket.events()?;
-        let turn = self.hub.turn().number();
-        let once = self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls);
-        if once && self.writers_called_in.replace(turn) == turn {
-            self.settling.disturbed(Instant::now());
-            self.owe();
-            self.wake(|readiness| readiness.call(readiness.certain(events)));
-        } else {
-            self.wake(|readiness| readiness.ready(events));
+        if self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls) {
+            let now = Instant::now();
+            if !self.settling.may_call(self.hub.turn().number(), now) {
+                self.settling.disturbed(now);
+                self.owe();
+                self.wake(|readiness| readiness.call(readiness.certain(events)));
+                return Ok(());
+            }
         }
+        self.wake(|readiness| readiness.ready(events));
         Ok(())
     }
 
