@@ -65,7 +65,7 @@ fn flow_goes_on(cut: Cut) {
         rig.idle(Duration::from_millis(50));
         let (sent, received) = (flow.sender.done(), flow.receiver.done());
         let news = at_pull.events.get() + at_push.events.get();
-        let turns = rig.idle(Duration::from_millis(500));
+        let turns = rig.idle(Duration::from_millis(300));
         assert_eq!((flow.sender.done(), flow.receiver.done()), (sent, received), "nothing gets through");
         assert!(flow.sender.waits() && flow.receiver.waits());
         // The sender's side goes on trying to connect, and the monitor tells so.
@@ -134,21 +134,21 @@ fn requests_with_a_timeout_go_on_after_a_cut() {
     let (rep, req) = (socket::<Rep>(&server, |_| Ok(())), socket::<Req>(&client, |_| Ok(())));
     req.connect(&bind(&network, &rep)).unwrap();
     let serving = rig.probe("REP");
-    let at_rep = Rc::clone(&serving);
+    let probe = Rc::clone(&serving);
     rig.spawn_aside(async move {
         loop {
-            let question = at_rep.wait(rep.recv()).await.unwrap();
+            let question = probe.wait(rep.recv()).await.unwrap();
             rep.send(question).await.unwrap();
         }
     });
     let (asking, retries) = (rig.probe("REQ"), Rc::new(Cell::new(0)));
-    let (at_req, retried) = (Rc::clone(&asking), Rc::clone(&retries));
+    let (probe, in_vain) = (Rc::clone(&asking), Rc::clone(&retries));
     rig.spawn_aside(async move {
         for question in 0.. {
             let reply = loop {
-                match client.timeout(Duration::from_millis(150), at_req.wait(req.request(numbered(question)))).await {
+                match client.timeout(Duration::from_millis(150), probe.wait(req.request(numbered(question)))).await {
                     Ok(reply) => break reply.unwrap(),
-                    Err(_) => retried.set(retried.get() + 1),
+                    Err(_) => in_vain.set(in_vain.get() + 1),
                 }
             };
             assert_eq!(reply, numbered(question), "the reply to this question, and to no earlier one");
@@ -157,9 +157,9 @@ fn requests_with_a_timeout_go_on_after_a_cut() {
     for cut in [Cut::Both, Cut::Outbound, Cut::Inbound] {
         let answered = asking.done();
         rig.run_until(|| asking.done() > answered + 200);
-        let in_vain = retries.get();
+        let before = retries.get();
         network.cut(CLIENT, cut);
-        rig.run_until(|| retries.get() > in_vain + 4);
+        rig.run_until(|| retries.get() > before + 3);
         network.heal(CLIENT, cut);
     }
     let answered = asking.done();
@@ -437,7 +437,7 @@ fn bind<K: Kind>(network: &Network, socket: &AsyncZmqSocket<K>) -> String {
 }
 
 /// So long after two are connected they have got heartbeats of each other.
-const HEARTBEATS: Duration = Duration::from_millis(400);
+const HEARTBEATS: Duration = Duration::from_millis(300);
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
 /// The client whose line is never cut.
