@@ -283,6 +283,11 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
+    /// Another one, for another thread.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

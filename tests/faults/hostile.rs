@@ -85,7 +85,7 @@ fn hostile_input(kind: SocketType, good_kind: SocketType, hostile_kind: &str) {
     let good = socket(&context, good_kind);
     good.connect(&endpoint).unwrap();
     run(&mut event_loop, async {
-        let mut talk = Talk { context: &context, ours: &ours, good: &good, kind, number: 0, from_others: 0 };
+        let mut talk = Talk::new(&context, &ours, &good, kind);
         // The good one comes first: a PAIR has no ear for a second.
         talk.on().await;
         let baseline = descriptors();
@@ -199,7 +199,7 @@ fn hostile_input_to_a_stream() {
 }
 
 /// The conversation with the good peer.
-struct Talk<'a> {
+pub(crate) struct Talk<'a> {
     context: &'a AsyncZmqContext,
     ours: &'a AsyncZmqSocket<Any>,
     good: &'a AsyncZmqSocket<Any>,
@@ -209,9 +209,18 @@ struct Talk<'a> {
     from_others: u64,
 }
 
-impl Talk<'_> {
+impl<'a> Talk<'a> {
+    pub(crate) fn new(
+        context: &'a AsyncZmqContext,
+        ours: &'a AsyncZmqSocket<Any>,
+        good: &'a AsyncZmqSocket<Any>,
+        kind: SocketType,
+    ) -> Self {
+        Self { context, ours, good, kind, number: 0, from_others: 0 }
+    }
+
     /// A message from the good peer and one to it, where the kind allows that, and soon.
-    async fn on(&mut self) {
+    pub(crate) async fn on(&mut self) {
         self.number += 1;
         let (context, number) = (self.context, self.number);
         let said = context.timeout(STALL, async {
@@ -333,7 +342,7 @@ fn word(number: u64) -> Multipart {
     ["good".to_owned(), number.to_string()].into()
 }
 
-fn socket(context: &AsyncZmqContext, kind: SocketType) -> AsyncZmqSocket<Any> {
+pub(crate) fn socket(context: &AsyncZmqContext, kind: SocketType) -> AsyncZmqSocket<Any> {
     let raw = context.zmq_context().socket(kind).unwrap();
     raw.set_linger(0).unwrap();
     match kind {
@@ -364,10 +373,10 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     false
 }
 
-type Attack = (String, Vec<u8>);
+pub(crate) type Attack = (String, Vec<u8>);
 
 /// What they send. The first is nearly good: it ends in a message of one frame that libzmq takes.
-fn attacks(kind: &str) -> Vec<Attack> {
+pub(crate) fn attacks(kind: &str) -> Vec<Attack> {
     let hello = [greeting(3, b"NULL"), ready(kind, b"stranger")].concat();
     let mut attacks = vec![("a message".to_owned(), [&hello[..], &words(kind)].concat())];
     let mut add = |name: &str, bytes: &[u8]| attacks.push((name.to_owned(), bytes.to_vec()));
@@ -450,7 +459,7 @@ fn garbage(kind: &str, rng: &mut Rng) -> Attack {
 }
 
 /// A message that libzmq passes on to the peer of such a socket. A REP wants the delimiter, a PUB a subscription.
-fn words(kind: &str) -> Vec<u8> {
+pub(crate) fn words(kind: &str) -> Vec<u8> {
     match kind {
         "XSUB" | "SUB" => frame(0, b"\x01strange"),
         "DEALER" => [frame(1, b""), frame(0, b"strange words")].concat(),
@@ -458,7 +467,7 @@ fn words(kind: &str) -> Vec<u8> {
     }
 }
 
-fn greeting(version: u8, mechanism: &[u8]) -> Vec<u8> {
+pub(crate) fn greeting(version: u8, mechanism: &[u8]) -> Vec<u8> {
     let mut greeting = vec![0; 64];
     greeting[0] = 0xff;
     greeting[8] = 1;
@@ -468,7 +477,7 @@ fn greeting(version: u8, mechanism: &[u8]) -> Vec<u8> {
     greeting
 }
 
-fn ready(kind: &str, identity: &[u8]) -> Vec<u8> {
+pub(crate) fn ready(kind: &str, identity: &[u8]) -> Vec<u8> {
     let mut body = b"\x05READY".to_vec();
     for (name, value) in [("Socket-Type", kind.as_bytes()), ("Identity", identity)] {
         body.push(u8::try_from(name.len()).unwrap());
@@ -483,7 +492,7 @@ fn command(body: &[u8]) -> Vec<u8> {
     frame(4, body)
 }
 
-fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
     match u8::try_from(body.len()) {
         Ok(size) => [&[flags, size], body].concat(),
         Err(_) => [&[flags | 2][..], &(body.len() as u64).to_be_bytes(), body].concat(),

@@ -17,6 +17,7 @@ mod security;
 mod shutdown;
 mod sizes;
 mod slow;
+mod storm;
 
 #[path = "../common/mod.rs"]
 mod common;
