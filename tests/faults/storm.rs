@@ -91,7 +91,7 @@ fn storm(kind: SocketType, good_kind: SocketType, hostile_kind: &str) {
         let mut talk = Talk::new(&context, &ours, &good, kind);
         talk.on().await;
         let baseline = descriptors();
-        let (mut memory, mut slowest, mut exchanges) = (0, Duration::ZERO, 0);
+        let (mut memory, mut slowest, mut exchanges) = (Vec::new(), Duration::ZERO, 0);
         // The first wave shows what so many connections take, the second that it is taken once.
         for wave in [strangers(kind) / 2, strangers(kind)] {
             let strangers = Strangers::send(&endpoint, hostile_kind, wave, &mut rng);
@@ -107,20 +107,18 @@ fn storm(kind: SocketType, good_kind: SocketType, hostile_kind: &str) {
                 down_to(&context, baseline).await;
             }
             talk.on().await;
-            if memory == 0 {
-                memory = resident();
-            }
+            memory.push(resident());
         }
         // Who comes late is served as well. A PAIR has its peer for good.
         // To a ROUTER somebody else may have come by its name.
         if kind != zmq::PAIR && kind != zmq::ROUTER {
-            let late = Strangers::send(&endpoint, hostile_kind, strangers(kind) / 4, &mut rng);
+            let strangers = Strangers::send(&endpoint, hostile_kind, strangers(kind) / 4, &mut rng);
             good.disconnect(&endpoint).unwrap();
             good.connect(&endpoint).unwrap();
             talk.on().await;
-            late.join();
+            strangers.join();
         }
-        (resident().saturating_sub(memory), slowest, exchanges)
+        (memory[1].saturating_sub(memory[0]), slowest, exchanges)
     });
     println!("{exchanges} exchanges, the slowest took {slowest:?}; {turns} turns; {memory} bytes more");
     assert!(memory < 8 << 20, "{memory} bytes");
