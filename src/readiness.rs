@@ -140,11 +140,14 @@ impl Readiness {
         }
         let waiters = self.waiters_mut(direction);
         match place {
-            Place::Slot => match &mut waiters.slot {
-                Some(held) if held.will_wake(&waker) => released.unneeded = Some(waker),
-                slot if seeded(Bug::ReplacedWakerNotWoken) => released.unneeded = slot.replace(waker),
-                slot => released.add(waiters.side, slot.replace(waker)),
-            },
+            Place::Slot => {
+                waiters.slot_held_up = false;
+                match &mut waiters.slot {
+                    Some(held) if held.will_wake(&waker) => released.unneeded = Some(waker),
+                    slot if seeded(Bug::ReplacedWakerNotWoken) => released.unneeded = slot.replace(waker),
+                    slot => released.add(waiters.side, slot.replace(waker)),
+                }
+            }
             Place::Line(Some(ticket)) => released.unneeded = waiters.line.wait_again(ticket.0, waker),
             Place::Line(ticket) => **ticket = Some(Ticket(waiters.line.join(waker))),
         }
@@ -154,6 +157,12 @@ impl Readiness {
     /// True if this place waits with this waker, and has not been called.
     pub(crate) fn is_uncalled(&self, direction: Direction, ticket: &Ticket, waker: &Waker) -> bool {
         self.waiters(direction).line.waits_with(ticket.0, waker)
+    }
+
+    /// The slot waits without a try of its own, because there is a line. A Sink has room for a message of its own, so that
+    /// nothing but the line may hold it up: it is called when the line is gone, event or no event.
+    pub(crate) fn slot_is_held_up(&mut self, direction: Direction) {
+        self.waiters_mut(direction).slot_held_up = true;
     }
 
     /// The slot had its turn.
@@ -174,6 +183,8 @@ impl Readiness {
         if (wakes.unneeded.is_none() || took_turn) && !lost {
             waiters.call_slot(&mut wakes);
             waiters.call_first(&mut wakes);
+        } else if waiters.slot_held_up && waiters.line.first.is_none() {
+            waiters.call_slot(&mut wakes);
         }
         wakes
     }
@@ -358,6 +369,8 @@ struct Waiters {
     slot: Option<Waker>,
     /// The slot was called, and has not had its turn.
     slot_called: bool,
+    /// The slot was refused a try, for the sake of the line.
+    slot_held_up: bool,
     line: Line,
     side: Side,
 }
@@ -652,6 +665,24 @@ mod tests {
         assert!(readiness.may_try(READ, &Place::Slot));
         readiness.slot_took_turn(READ);
         assert!(!readiness.may_try(READ, &Place::Slot), "one turn for each call");
+    }
+
+    #[test]
+    fn a_slot_that_the_line_holds_up_is_called_when_the_line_is_gone() {
+        let mut readiness = line();
+        let mut futures = [(); 2].map(|()| Waiter::parked(&mut readiness, WRITE));
+        let sink = Waiter::new();
+        drop(readiness.park(WRITE, &mut Place::Slot, sink.waker.clone()));
+        readiness.slot_is_held_up(WRITE);
+        futures[0].leave(&mut readiness, WRITE, false);
+        assert_eq!((sink.wakes(), futures[1].wakes()), (0, 0), "there is a line still");
+        futures[1].leave(&mut readiness, WRITE, false);
+        assert_eq!(sink.wakes(), 1);
+        assert!(readiness.may_try(WRITE, &Place::Slot));
+        // One that has tried, and then a line comes and goes.
+        drop(readiness.park(WRITE, &mut Place::Slot, sink.waker.clone()));
+        Waiter::parked(&mut readiness, WRITE).leave(&mut readiness, WRITE, false);
+        assert_eq!(sink.wakes(), 1, "nothing has changed for it");
     }
 
     #[test]

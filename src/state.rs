@@ -126,6 +126,7 @@ impl State {
         }
         if !may_try && matches!(place, Place::Slot) {
             // It has not tried, and nobody passes a turn on to a slot for sure.
+            self.readiness.borrow_mut().slot_is_held_up(direction);
             self.touched();
         }
         if may_try && !seeded(Bug::YieldForgotten) {

@@ -627,3 +627,20 @@ fn what_the_sink_accepted_goes_before_what_is_sent_after_it() {
     assert_eq!(received, accepted);
     assert!(received > 100 && sent > 100 && held > 100);
 }
+
+/// There is no room, but a Sink takes one message all the same. Nothing but the senders before it holds it up.
+#[test]
+fn a_sink_goes_on_when_the_senders_before_it_give_up() {
+    let rig = Rig::new();
+    let push = rig.context.socket::<Push>().unwrap();
+    let (first, second, behind) = (Hand::new(), Hand::new(), Hand::new());
+    let mut sends = [push.send("first"), push.send("second")];
+    assert!(first.poll(&mut sends[0]).is_pending() && second.poll(&mut sends[1]).is_pending());
+    let mut sink = &push;
+    let mut feed = sink.feed("third".into());
+    assert!(behind.poll(&mut feed).is_pending());
+    drop(sends);
+    assert!(behind.is_woken());
+    assert!(behind.poll(&mut feed).is_ready());
+    assert_eq!(push.take_unsent(), Some("third".into()));
+}
