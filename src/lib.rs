@@ -145,6 +145,10 @@ mod context;
 mod error;
 mod features;
 mod ffi;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzzing;
 mod guard;
 #[cfg(any(doc, doctest))]
 pub mod guide;

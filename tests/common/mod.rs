@@ -266,6 +266,7 @@ impl Pulse {
 }
 
 /// `SplitMix64`. Prints its seed; `SEED` in the environment sets it.
+#[derive(Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
