@@ -177,6 +177,11 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_is_asked_early_and_then_once_in_64_messages() {
+        assert!((0..300).filter(|spent| asks_the_clock(*spent)).eq([1, 2, 4, 8, 16, 32, 64, 128, 192, 256]));
+    }
+
+    #[test]
     fn with_time_left_there_is_no_end() {
         let (budget, turn) = (Budget::default(), Turn::default());
         turn.share.set(Duration::from_secs(3600));

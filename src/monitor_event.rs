@@ -357,7 +357,9 @@ mod tests {
             (0x8000, 3, "Unknown { event: 32768, value: 3, endpoint: \"tcp://x\" }"),
         ];
         for (event, value, text) in known {
-            assert_eq!(format!("{:?}", decode(event, value, "tcp://x")), text);
+            let event = decode(event, value, "tcp://x");
+            assert_eq!(format!("{event:?}"), text);
+            assert_eq!(event.endpoint(), if matches!(event, MonitorEvent::Stopped) { "" } else { "tcp://x" });
         }
     }
 
@@ -374,6 +376,7 @@ mod tests {
         // For the last two the zmq crate has no name, and would panic.
         for errno in [refused, 104, u32::MAX] {
             for (event, text) in failures {
+                assert_eq!(decode(event, errno, "ipc://y").endpoint(), "ipc://y");
                 let error = match (event, decode(event, errno, "ipc://y")) {
                     (zmq_sys::ZMQ_EVENT_CONNECT_DELAYED, MonitorEvent::ConnectDelayed { error, .. })
                     | (zmq_sys::ZMQ_EVENT_BIND_FAILED, MonitorEvent::BindFailed { error, .. })

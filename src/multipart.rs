@@ -479,11 +479,22 @@ mod tests {
         assert_eq!(texts(&(&b"a"[..]).into()), ["a"]);
         assert_eq!(texts(&b"ab".into()), ["ab"]);
         assert_eq!(texts(&vec![b'a', b'b'].into()), ["ab"]);
+        assert_eq!(texts(&Box::<[u8]>::from(*b"ab").into()), ["ab"]);
         assert_eq!(texts(&["a", "b"].into()), ["a", "b"]);
         assert_eq!(texts(&vec!["a".to_owned(), "b".to_owned()].into()), ["a", "b"]);
         assert_eq!(texts(&[vec![b'a'], vec![b'b']].into()), ["a", "b"]);
         assert_eq!(texts(&[b"a", b"b"].into()), ["a", "b"]);
         assert_eq!(texts(&["a", "b", "c"].iter().copied().collect()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn frames_come_in_order_and_from_the_back() {
+        let message = Multipart::from(["a", "b", "c"]);
+        assert!((&message).into_iter().map(|frame| frame.as_str().unwrap()).eq(["a", "b", "c"]));
+        let mut frames = message.into_iter();
+        assert_eq!(frames.next_back().unwrap().as_str(), Some("c"));
+        assert_eq!(frames.len(), 2);
+        assert!(frames.rev().map(|frame| frame.as_str().unwrap().to_owned()).eq(["b", "a"]));
     }
 
     #[test]

@@ -711,6 +711,155 @@ mod tests {
         assert!(!readiness.anyone_waits());
     }
 
+    /// What is said of the waiters: readers wait, writers wait, a call would wake readers, writers, looking helps,
+    /// senders settle.
+    fn said(readiness: &Readiness) -> [bool; 6] {
+        let waits = [READ, WRITE].map(|direction| readiness.waits(direction));
+        assert_eq!(readiness.anyone_waits(), waits.contains(&true));
+        assert!(!readiness.would_wake(NOTHING));
+        assert_eq!(
+            readiness.would_wake(IN.and(OUT)),
+            readiness.would_wake(IN) || readiness.would_wake(OUT),
+            "both directions are each of them"
+        );
+        let [reads, writes] = waits;
+        let (wakes_readers, wakes_writers) = (readiness.would_wake(IN), readiness.would_wake(OUT));
+        [reads, writes, wakes_readers, wakes_writers, readiness.looking_helps(), readiness.senders_settle()]
+    }
+
+    #[test]
+    fn what_is_said_of_the_waiters_is_what_a_call_finds() {
+        for order in [WriteOrder::Line, WriteOrder::PerMessage] {
+            let settles = order == WriteOrder::PerMessage;
+            let mut readiness = Readiness::new(order);
+            assert_eq!(said(&readiness), [false; 6]);
+            for (direction, event) in [(READ, IN), (WRITE, OUT)] {
+                let waiting = match direction {
+                    Direction::Read => [true, false, true, false, true, false],
+                    Direction::Write => [false, true, false, true, !settles, settles],
+                };
+                let mut waiter = Waiter::parked(&mut readiness, direction);
+                assert_eq!(said(&readiness), waiting, "{direction:?}");
+                drop(readiness.call(event));
+                assert_eq!(said(&readiness), [false; 6], "called");
+                waiter.park(&mut readiness, direction);
+                waiter.park(&mut readiness, direction);
+                assert_eq!(said(&readiness), waiting, "it waits again, and is one");
+                waiter.leave(&mut readiness, direction, false);
+                assert_eq!(said(&readiness), [false; 6], "left");
+                drop(readiness.park(direction, &mut Place::Slot, waiter.waker.clone()));
+                assert_eq!(said(&readiness), waiting, "the slot is a waiter too");
+                drop(readiness.call(event));
+                assert_eq!((said(&readiness), waiter.wakes()), ([false; 6], 2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_finds_nobody_behind_one_that_takes_its_time_unless_it_is_for_everyone() {
+        for (order, finds) in [(WriteOrder::Line, false), (WriteOrder::PerMessage, true)] {
+            let mut readiness = Readiness::new(order);
+            let first = Waiter::parked(&mut readiness, WRITE);
+            drop(readiness.call(OUT));
+            let second = Waiter::parked(&mut readiness, WRITE);
+            assert!(readiness.waits(WRITE));
+            assert_eq!(readiness.would_wake(OUT), finds);
+            drop(readiness.call(OUT));
+            assert_eq!((first.wakes(), second.wakes()), (1, usize::from(finds)));
+        }
+    }
+
+    #[test]
+    fn a_direction_is_idle_when_nobody_waits_and_no_call_is_left_over() {
+        let mut readiness = line();
+        let stream = Waiter::new();
+        drop(readiness.park(READ, &mut Place::Slot, stream.waker.clone()));
+        assert!(!readiness.is_idle(READ) && readiness.is_idle(WRITE));
+        drop(readiness.call(IN));
+        assert!(!readiness.is_idle(READ), "called, and has not had its turn");
+        readiness.slot_took_turn(READ);
+        assert!(readiness.is_idle(READ));
+        let mut future = Waiter::parked(&mut readiness, READ);
+        assert!(!readiness.is_idle(READ));
+        drop(readiness.call(IN));
+        assert!(!readiness.is_idle(READ), "called, and has not had its turn");
+        future.leave(&mut readiness, READ, true);
+        assert!(readiness.is_idle(READ));
+    }
+
+    #[test]
+    fn a_place_is_uncalled_while_it_waits_with_that_waker() {
+        let mut readiness = line();
+        let (waiter, other) = (Waiter::parked(&mut readiness, WRITE), Waiter::new());
+        let uncalled =
+            |readiness: &Readiness, waker| readiness.is_uncalled(WRITE, waiter.ticket.as_ref().unwrap(), waker);
+        assert!(uncalled(&readiness, &waiter.waker));
+        assert!(!uncalled(&readiness, &other.waker), "another task has to take the place over first");
+        drop(readiness.call(OUT));
+        assert!(!uncalled(&readiness, &waiter.waker));
+    }
+
+    #[test]
+    fn who_waits_for_the_sink_is_called_when_that_is_empty_room_or_no_room() {
+        let mut readiness = line();
+        let [reader, flusher] = [READ, WRITE].map(|direction| {
+            let waiter = Waiter::new();
+            drop(readiness.park(direction, &mut Place::Slot, waiter.waker.clone()));
+            waiter
+        });
+        let writer = Waiter::parked(&mut readiness, WRITE);
+        drop(readiness.flushed());
+        assert_eq!([&reader, &flusher, &writer].map(Waiter::wakes), [0, 1, 0]);
+    }
+
+    #[test]
+    fn nobody_is_woken_before_the_wakes_are_dropped_and_then_everyone_is() {
+        let waiters = [(); 3].map(|()| Waiter::new());
+        let [first, second, third] = waiters.each_ref().map(|waiter| waiter.waker.clone());
+        let mut wakes = Wakes::from_iter([first]);
+        wakes.append(Wakes::from_iter([second, third]));
+        assert_eq!(waiters.each_ref().map(Waiter::wakes), [0; 3]);
+        drop(wakes);
+        assert_eq!(waiters.each_ref().map(Waiter::wakes), [1; 3]);
+    }
+
+    #[test]
+    fn after_the_end_everyone_may_find_out() {
+        let mut readiness = line();
+        let [_first, mut second] = [(); 2].map(|()| Waiter::parked(&mut readiness, READ));
+        assert!(!second.may_try(&readiness, READ));
+        drop(readiness.end());
+        assert!(second.may_try(&readiness, READ));
+    }
+
+    #[test]
+    fn events_add_up_by_direction() {
+        assert_eq!([READ, WRITE].map(Events::only), [IN, OUT]);
+        assert_eq!([NOTHING.and(IN), NOTHING.and(OUT), IN.and(NOTHING), OUT.and(NOTHING)], [IN, OUT, IN, OUT]);
+        assert_eq!(
+            [IN, OUT, NOTHING].map(|events| [READ, WRITE].map(|direction| events.has(direction))),
+            [[true, false], [false, true], [false, false],]
+        );
+    }
+
+    #[test]
+    fn who_waits_for_the_end_alone_is_woken_by_nothing_else_and_by_its_last_waker() {
+        let mut readiness = line();
+        let (old, new, gone) = (Waiter::new(), Waiter::new(), Waiter::new());
+        let (mut moved, mut left) = (None, None);
+        drop(readiness.stand_by(&mut moved, &old.waker));
+        drop(readiness.stand_by(&mut moved, &new.waker));
+        drop(readiness.stand_by(&mut moved, &new.waker));
+        drop(readiness.stand_by(&mut left, &gone.waker));
+        drop(readiness.stand_down(left.take().unwrap()));
+        assert_eq!([&old, &gone].map(|waiter| Arc::strong_count(&waiter.count)), [2; 2], "their own wakers, no others");
+        assert!(!readiness.anyone_waits());
+        drop(readiness.ready(IN.and(OUT)));
+        assert_eq!([&old, &new, &gone].map(Waiter::wakes), [0; 3]);
+        drop(readiness.end());
+        assert_eq!([&old, &new, &gone].map(Waiter::wakes), [0, 1, 0]);
+    }
+
     #[test]
     fn a_waker_that_panics_does_not_keep_the_others_from_being_woken() {
         struct Panics;

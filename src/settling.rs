@@ -231,6 +231,27 @@ mod tests {
     }
 
     #[test]
+    fn failures_in_the_meantime_do_not_put_off_the_latest() {
+        let (settling, now) = (Settling::default(), Instant::now());
+        for failure in 0..10 {
+            settling.tries();
+            assert!(settling.failed(true, now + failure * QUIET));
+        }
+        assert_eq!(settling.verdict(now + LATEST), Verdict::CallSenders);
+    }
+
+    #[test]
+    fn called_at_the_latest_but_not_in_quiet_nothing_is_certain() {
+        let (settling, now) = (Settling::default(), Instant::now());
+        assert!(settling.failed(true, now));
+        settling.tries();
+        assert_eq!(settling.verdict(now + LATEST - TICK), Verdict::Wait(now + LATEST));
+        assert_eq!(settling.verdict(now + LATEST), Verdict::CallSenders);
+        settling.called(now + LATEST);
+        assert!(settling.is_due());
+    }
+
+    #[test]
     fn calls_in_vain_come_ever_later_until_something_happens() {
         let (settling, mut now) = (Settling::default(), Instant::now());
         let mut waits = Vec::new();

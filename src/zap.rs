@@ -353,8 +353,8 @@ impl<P: Policy> Authenticator<P> {
 impl<P> fmt::Debug for Authenticator<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
-            .field("time_limit", &self.time_limit)
-            .field("max_pending", &self.max_pending)
+            .field("time_limit", &self.time_limit.get())
+            .field("max_pending", &self.max_pending.get())
             .finish_non_exhaustive()
     }
 }

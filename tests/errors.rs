@@ -362,10 +362,28 @@ fn the_wrong_number_of_frames_is_an_error_with_the_message_in_it() {
     let refused = <[zmq::Message; 3]>::try_from(Multipart::from(["a", "b"])).unwrap_err();
     assert_eq!(chain(&refused), ["expected 3 frames, the message has 2"]);
     assert_eq!(refused.message.len(), 2);
+    assert_eq!(format!("{refused:?}"), "FrameCountError { expected: 3, actual: 2 }", "and prints without it");
     let error = Error::from(refused);
     assert!(matches!(error, Error::FrameCount { expected: 3, actual: 2 }));
     assert_eq!(chain(&error), ["expected 3 frames, the message has 2"]);
     assert_eq!(io_kind(error), io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn what_the_zmq_crate_answers_converts_too() {
+    let ended = Error::from(zmq::Error::ETERM);
+    assert!(matches!(ended, Error::Terminated), "{ended:?}");
+    assert_eq!(ended.errno(), Some(zmq::Error::ETERM.to_raw()));
+    let out_of_turn = Error::from(zmq::Error::EFSM);
+    assert_eq!(zmq_error(&out_of_turn), zmq::Error::EFSM);
+    assert_eq!(out_of_turn.errno(), Some(zmq::Error::EFSM.to_raw()));
+    assert_eq!(chain(&out_of_turn)[0], "cannot do as the zmq crate was asked");
+}
+
+#[test]
+fn a_build_without_curve_is_unsupported() {
+    assert_eq!(chain(&Error::CurveMissing).len(), 1);
+    assert_eq!(io_kind(Error::CurveMissing), io::ErrorKind::Unsupported);
 }
 
 #[test]

@@ -366,6 +366,55 @@ fn what_passes_is_captured_and_a_full_capture_holds_it_up() {
 }
 
 #[test]
+fn a_copy_in_hand_holds_nobody_up_in_a_pause_and_goes_before_the_end() {
+    let mut rig = Rig::new();
+    let streamer = Streamer::with_queue(&mut rig, 10);
+    let tap = rig.socket::<Push>("tap", tight);
+    tap.set_budget(NonZeroUsize::MAX);
+    let listener = bare(&rig, zmq::PULL, &tap.bind("inproc://tap").unwrap());
+    let consumer = streamer.consumer(&rig);
+    while streamer.produce() {}
+    let (end, control) = (End::default(), streamer.control.clone());
+    {
+        let (front, back, tap) = (Rc::clone(&streamer.front), Rc::clone(&streamer.back), Rc::clone(&tap));
+        let (slot, control) = (Rc::clone(&end), control.clone());
+        rig.spawn_aside(async move {
+            let ended = proxy(&front, &back).control(&control).capture(&tap).await;
+            slot.replace(Some(ended));
+        });
+    }
+    // Two copies fit into the capture's queue. The third one is in hand.
+    assert_eq!(take_until(&mut rig, &consumer, 3), [0, 1, 2]);
+    settle(&mut rig);
+    assert_eq!(streamer.passed(), 3);
+
+    control.pause();
+    settle(&mut rig);
+    let sent = Rc::new(Cell::new(false));
+    {
+        let (tap, sent) = (Rc::clone(&tap), Rc::clone(&sent));
+        rig.spawn_aside(async move {
+            tap.send(numbered(100)).await.unwrap();
+            sent.set(true);
+        });
+    }
+    settle(&mut rig);
+    assert!(!sent.get(), "there is no room for it yet");
+    assert_eq!(take(&listener), [0, 1]);
+    rig.run_until(|| sent.get());
+
+    // One more of others, and the capture is full again.
+    assert!(tap.try_send(numbered(101)).unwrap().is_none());
+    control.stop();
+    settle(&mut rig);
+    assert!(end.borrow().is_none(), "the copy is in hand");
+    assert_eq!(take(&listener), [100, 101]);
+    rig.run_until(|| end.borrow().is_some());
+    assert!(matches!(end.take(), Some(Ok(()))));
+    assert_eq!((take(&listener), streamer.passed()), (vec![2], 3));
+}
+
+#[test]
 fn a_paused_proxy_lets_nothing_pass_until_it_is_resumed() {
     let mut rig = Rig::new();
     let streamer = Streamer::new(&mut rig);
@@ -713,6 +762,17 @@ fn an_idle_proxy_costs_no_turns() {
     rig.idle(Duration::from_millis(20));
     let turns = rig.idle(Duration::from_millis(500));
     assert!(turns <= 3, "{turns} turns");
+}
+
+#[test]
+fn debug_tells_the_kinds_and_the_traffic() {
+    let mut rig = Rig::new();
+    let streamer = Streamer::new(&mut rig);
+    let running = proxy(&streamer.front, &streamer.back).control(&streamer.control);
+    let text = format!("{running:?}");
+    for part in ["front: PULL", "back: PUSH", "order: Run", "front_to_back: Traffic { messages: 0"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
 
 #[test]

@@ -453,6 +453,8 @@ fn requests_wait_for_an_authenticator_that_is_made_but_not_run_yet() {
         let rules = Rules::new();
         rules.add_user("shop", "alice", "secret");
         let authenticator = Authenticator::new(&context, rules).unwrap();
+        let text = format!("{authenticator:?}");
+        assert_eq!(text, "Authenticator { time_limit: 30s, max_pending: 1000, .. }", "and nothing of the policy");
         let server = Server::plain(&context, "shop");
         let _client = plain_client(&context, &server.endpoint, "alice", "secret");
         let verdict = context.timeout(Duration::from_millis(100), server.verdict()).await;
@@ -954,6 +956,7 @@ fn plain_with_an_enforced_domain_has_a_domain() {
         let socket = set_up(true, None);
         for error in [socket.bind(TCP).unwrap_err(), socket.connect("tcp://127.0.0.1:1").unwrap_err()] {
             assert!(matches!(error, Error::Setup(SetupError::PlainWithoutDomain)), "{error:?}");
+            assert!(error.to_string().ends_with("a PLAIN server without a ZAP domain"), "{error}");
         }
         socket.bind("inproc://within").unwrap();
         socket.require_zap("shop").unwrap();
@@ -987,6 +990,7 @@ fn a_socket_that_asks_has_room_for_the_user_id() {
         let refused = |socket: &AsyncZmqSocket<Pull>| {
             for error in [socket.bind(TCP).unwrap_err(), socket.connect("tcp://127.0.0.1:1").unwrap_err()] {
                 assert!(matches!(error, Error::Setup(SetupError::NoRoomForUserId)), "{error:?}");
+                assert!(error.to_string().contains("a receive high-water mark of 1"), "{error}");
             }
             socket.bind("inproc://room").unwrap();
             socket.unbind("inproc://room").unwrap();

@@ -563,6 +563,7 @@ fn a_handle_waits_for_the_output() {
     gate.open();
     bed.turn();
     assert_eq!((handle.is_finished(), wakes.count(), told.count()), (true, 0, 1));
+    assert_eq!(format!("{handle:?}"), "JoinHandle { finished: true, .. }");
     assert_eq!(now(&mut handle).unwrap(), "output");
     assert!(handle.is_finished() && is_aborted(handle), "there is one output, and no end to waiting");
 }

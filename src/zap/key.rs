@@ -109,8 +109,11 @@ mod tests {
             assert_eq!(key.to_string().parse(), Ok(key));
             byte = byte.wrapping_add(1);
         }
-        for key in [PublicKey([0; 32]), PublicKey([255; 32])] {
+        for bytes in [[0; 32], [255; 32]] {
+            let key = PublicKey::from(bytes);
             assert_eq!(key.to_string().parse(), Ok(key));
+            assert_eq!(key.as_bytes(), &bytes);
+            assert_eq!(format!("{key:?}"), format!("PublicKey({key})"));
         }
     }
 
