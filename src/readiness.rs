@@ -653,6 +653,17 @@ mod tests {
     }
 
     #[test]
+    fn where_senders_wait_for_their_peers_room_is_never_certain_and_always_concerns_them() {
+        let all = [NOTHING, IN, OUT, IN.and(OUT)];
+        let readiness = line();
+        assert_eq!(all.map(|events| readiness.certain(events)), all);
+        assert_eq!(all.map(|events| readiness.concerns(events)), all);
+        let readiness = Readiness::new(WriteOrder::PerMessage);
+        assert_eq!(all.map(|events| readiness.certain(events)), [NOTHING, IN, NOTHING, IN]);
+        assert_eq!(all.map(|events| readiness.concerns(events)), [OUT, IN.and(OUT), OUT, IN.and(OUT)]);
+    }
+
+    #[test]
     fn the_slot_is_called_along_with_the_line_and_holds_nobody_up() {
         let mut readiness = line();
         let stream = Waiter::new();
