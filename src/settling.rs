@@ -237,6 +237,7 @@ mod tests {
             settling.tries();
             assert!(settling.failed(true, now + failure * QUIET));
         }
+        settling.tries();
         assert_eq!(settling.verdict(now + LATEST), Verdict::CallSenders);
     }
 
