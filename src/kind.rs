@@ -232,8 +232,8 @@ pub enum Dealer {}
 /// `set_router_mandatory(true)`: then a send to an unknown peer is an error and one to a full peer waits.
 ///
 /// If that peer goes, the send ends with `EHOSTUNREACH`. But libzmq sees that a peer has gone only when the messages that
-/// came before are received, other peers' too: so receive in another task, or put a
-/// [`timeout`](crate::AsyncZmqContext::timeout) around what you send.
+/// came before are received, other peers' too: a task that receives and answers by turns can wait for ever. Answer from
+/// another task, or with a [`timeout`](crate::AsyncZmqContext::timeout) around the send.
 ///
 /// # Examples
 ///

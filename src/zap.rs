@@ -52,7 +52,8 @@
 //! A NULL socket with a domain that *connects* asks as well, about the one it connects to. Give that one no user id, or
 //! the socket `set_rcvhwm(0)`: libzmq keeps a user id in the receive queue, another with each reconnect, and once they
 //! fill it, nothing is received any more. (A queue with room for one message has that end at the first connection; `bind`
-//! and `connect` refuse it with [`SetupError`](crate::SetupError).)
+//! and `connect` refuse it with [`SetupError`](crate::SetupError).) Give none to the peers of a REQ that is a server
+//! either: libzmq takes it for a reply, and no reply ever arrives.
 //!
 //! Nobody is asked a second time while a connection stands.
 //!
