@@ -1,4 +1,4 @@
-"""The pyzmq end of interop_pyzmq.rs, started by it: interop_peer.py SEED.
+"""The pyzmq end of interop.rs, started by it: peer.py SEED. peer.mjs is the same for zeromq.js.
 
 One line on stdin describes a cell: two sockets, who binds, and how many messages go each way. Both ends derive the same
 messages from the seed, and each checks what it receives against what it derived, frame by frame and byte by byte. What
@@ -13,6 +13,7 @@ import select
 import signal
 import struct
 import sys
+import threading
 import time
 import zlib
 
@@ -58,8 +59,8 @@ def make_noise(seed):
     return struct.pack(f"<{count}Q", *(random.next() | 0x0202020202020202 for _ in range(count)))
 
 
-def plan(noise, seed, stream, count):
-    """Yields the messages of one direction of one cell, as lists of frames."""
+def plan(noise, seed, stream, count, most):
+    """Yields the messages of one direction of one cell, as lists of frames. One has as many as are allowed."""
     random = Random(seed, stream)
     for index in range(count):
         bits = random.next()
@@ -72,7 +73,7 @@ def plan(noise, seed, stream, count):
             yield [noise[offset : offset + MIB]]
             continue
         if index == 1:
-            frames = 50
+            frames = most
         elif sort < 60:
             frames = 1
         elif sort < 85:
@@ -148,12 +149,12 @@ class Control:
 
 class Cell:
     def __init__(self, control, context, noise, seed, line):
-        number, kind, action, endpoint, hwm, outgoing, incoming = line.split()
-        number, hwm = int(number), int(hwm)
-        self.control, self.kind, self.number = control, kind, number
+        number, kind, other, action, mechanism, endpoint, hwm, most, outgoing, incoming, *keys = line.split()
+        number, hwm, most = int(number), int(hwm), int(most)
+        self.control, self.kind, self.other, self.number = control, kind, other, number
         # The Rust end's sends are the even streams.
-        self.incoming = plan(noise, seed, 2 * number, int(incoming)) if int(incoming) else None
-        self.outgoing = plan(noise, seed, 2 * number + 1, int(outgoing)) if int(outgoing) else None
+        self.incoming = plan(noise, seed, 2 * number, int(incoming), most) if int(incoming) else None
+        self.outgoing = plan(noise, seed, 2 * number + 1, int(outgoing), most) if int(outgoing) else None
         self.received, self.sent = Tally(), Tally()
         self.envelope = [TOPIC] if kind in ("PUB", "SUB", "XPUB", "XSUB") else []
 
@@ -163,10 +164,18 @@ class Cell:
         socket.sndhwm = socket.rcvhwm = hwm
         if kind == "ROUTER":
             socket.router_mandatory = 1
-        if kind == "DEALER":
+        if kind in ("DEALER", "ROUTER"):
             socket.routing_id = f"peer-{number}".encode()
         if kind == "SUB":
             socket.subscribe(TOPIC)
+        if mechanism == "plain" and action == "bind":
+            socket.plain_server = 1
+        elif mechanism == "plain":
+            socket.plain_username, socket.plain_password = b"peer", b"secret"
+        elif mechanism == "curve" and action == "bind":
+            socket.curve_server, socket.curve_secretkey = 1, keys[1].encode()
+        elif mechanism == "curve":
+            socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = (keys[n].encode() for n in (0, 2, 3))
         if action == "bind":
             socket.bind(endpoint)
             control.say("endpoint " + socket.last_endpoint.rstrip(b"\0").decode())
@@ -175,14 +184,18 @@ class Cell:
             control.say("endpoint connected")
 
     def run(self):
-        if self.kind == "REQ":
+        if self.kind == "REQ" or self.other == "REP":
+            # What a REQ puts in front by itself.
+            envelope = [b""] if self.kind == "DEALER" else []
             for message in self.outgoing:
-                self.send_now(message)
-                self.check(next(self.incoming), self.socket.recv_multipart())
-        elif self.kind == "REP":
+                self.send_now(envelope, message)
+                self.check(next(self.incoming), self.open(envelope, self.socket.recv_multipart()))
+        elif self.kind == "REP" or self.other == "REQ":
             for message in self.incoming:
-                self.check(message, self.socket.recv_multipart())
-                self.send_now(next(self.outgoing))
+                received = self.socket.recv_multipart()
+                envelope = received[:2] if self.kind == "ROUTER" else []
+                self.check(message, received[len(envelope) :])
+                self.send_now(envelope, next(self.outgoing))
         else:
             self.meet()
             self.exchange()
@@ -191,48 +204,69 @@ class Cell:
         self.socket.close()
         self.control.say(f"sent {self.sent}")
 
-    def send_now(self, message):
-        self.socket.send_multipart(message)
+    def open(self, envelope, frames):
+        if frames[: len(envelope)] != envelope:
+            raise RuntimeError(f"after {self.received}: the envelope is {frames[0]!r}")
+        return frames[len(envelope) :]
+
+    def send_now(self, envelope, message):
+        self.socket.send_multipart(envelope + message)
         self.sent.count(message)
 
     def meet(self):
         """What must happen before the first message, so that none of them is lost."""
         socket, control = self.socket, self.control
-        if self.kind == "DEALER":
+        kinds = (self.kind, self.other)
+        if kinds == ("DEALER", "ROUTER"):
             socket.send_multipart(HELLO)
+        elif kinds == ("ROUTER", "ROUTER"):
+            self.envelope = [f"rust-{self.number}".encode()]
+            self.insist(lambda: socket.send_multipart(self.envelope + HELLO))
+            if socket.recv_multipart() != self.envelope + HELLO:
+                raise RuntimeError("no greeting")
         elif self.kind == "ROUTER":
-            routing_id, *rest = socket.recv_multipart()
-            if routing_id != f"rust-{self.number}".encode() or rest != HELLO:
-                raise RuntimeError(f"no greeting: {routing_id!r} {rest!r}")
-            self.envelope = [routing_id]
+            self.envelope = [f"rust-{self.number}".encode()]
+            if socket.recv_multipart() != self.envelope + HELLO:
+                raise RuntimeError("no greeting")
         elif self.kind == "PUB":
-            give_up = time.monotonic() + DEADLINE
-            line = None
-            while line is None:
-                if time.monotonic() > give_up:
-                    raise RuntimeError("nobody subscribed")
-                socket.send(TOPIC)
-                line = control.read(0.01)
-            if line != "subscribed":
-                raise RuntimeError(f"wanted a subscriber, got {line!r}")
-        elif self.kind == "SUB":
-            if socket.recv_multipart() != [TOPIC]:
-                raise RuntimeError("not a probe")
-            control.say("subscribed")
+            self.ask("subscribed", lambda: socket.send(TOPIC))
         elif self.kind == "XPUB":
             if socket.recv_multipart() != [b"\x01" + TOPIC]:
                 raise RuntimeError("no subscription")
             control.say("subscribed")
-        elif self.kind == "XSUB":
-            socket.send(b"\x01" + TOPIC)
-            line = None
-            give_up = time.monotonic() + DEADLINE
-            while line is None and time.monotonic() < give_up:
+        elif self.kind in ("SUB", "XSUB"):
+            if self.kind == "XSUB":
+                socket.send(b"\x01" + TOPIC)
+            if self.other == "PUB":
+                if socket.recv_multipart() != [TOPIC]:
+                    raise RuntimeError("not a probe")
+                control.say("subscribed")
+            else:
                 # The subscription goes out when libzmq sees the connection, and it looks only when called.
-                socket.poll(0)
-                line = control.read(0.01)
-            if line != "subscribed":
-                raise RuntimeError(f"wanted a publisher, got {line!r}")
+                self.ask("subscribed", lambda: socket.poll(0))
+
+    def ask(self, wanted, meanwhile):
+        """Waits for a line from the Rust end, and does something all the while."""
+        give_up = time.monotonic() + DEADLINE
+        line = None
+        while line is None:
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"no {wanted!r} from the Rust end")
+            meanwhile()
+            line = self.control.read(0.01)
+        if line != wanted:
+            raise RuntimeError(f"wanted {wanted!r} from the Rust end, got {line!r}")
+
+    def insist(self, send):
+        """Sends to a peer that may not be there yet."""
+        give_up = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return send()
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH or time.monotonic() > give_up:
+                    raise
+            time.sleep(0.005)
 
     def exchange(self):
         """Sends and receives at once, so that neither direction waits for the other to be over."""
@@ -241,7 +275,7 @@ class Cell:
         envelope_out = [] if self.kind == "XSUB" else self.envelope
         envelope_in = [] if self.kind == "XPUB" else self.envelope
         sending, receiving = self.outgoing is not None, self.incoming is not None
-        probes = self.kind == "SUB"
+        probes = self.other == "PUB"
         queue = []
         last_progress = time.monotonic()
         while sending or receiving:
@@ -293,9 +327,7 @@ class Cell:
 
     def take(self, frames, envelope):
         """Checks a message; False if it was the last one, and rightly so."""
-        if frames[: len(envelope)] != envelope:
-            raise RuntimeError(f"after {self.received}: the envelope is {frames[0]!r}")
-        frames = frames[len(envelope) :]
+        frames = self.open(envelope, frames)
         expected = next(self.incoming, None)
         if expected is None:
             if frames != END:
@@ -311,12 +343,26 @@ class Cell:
         self.received.count(frames)
 
 
+def authenticate(handler):
+    """Lets in who has the password, or any key. Names nobody: a REQ that is a server would trip over that."""
+    try:
+        while True:
+            version, request, _, _, _, mechanism, *credentials = handler.recv_multipart()
+            allowed = mechanism == b"CURVE" or credentials == [b"rust", b"secret"]
+            handler.send_multipart([version, request, b"200" if allowed else b"400", b"", b"", b""])
+    except zmq.ContextTerminated:
+        handler.close(0)
+
+
 def main():
     signal.alarm(LIFETIME)
     seed = int(sys.argv[1])
     noise = make_noise(seed)
     control = Control()
     context = zmq.Context()
+    handler = context.socket(zmq.REP)
+    handler.bind("inproc://zeromq.zap.01")
+    threading.Thread(target=authenticate, args=[handler]).start()
     while line := control.read():
         try:
             Cell(control, context, noise, seed, line).run()
