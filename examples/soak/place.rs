@@ -44,29 +44,30 @@ impl Place {
     ) {
         let (place, socket) = (self.clone(), Rc::clone(socket));
         let lane = self.side.shared.ledger.open(&self.load, terms);
-        self.examine(&socket);
+        self.keep(&socket);
         self.spawn(async move { place.side.send_all(&place.load, lane, &socket, style, envelope).await });
     }
 
     /// A task that receives. So many frames in front of each message are its envelope.
     pub(crate) fn listen<K: CanRecv>(&self, socket: &Rc<AsyncZmqSocket<K>>, style: Style, envelope: usize) {
         let (place, socket) = (self.clone(), Rc::clone(socket));
-        self.examine(&socket);
+        self.keep(&socket);
         self.spawn(async move { place.side.recv_all(&place.load, &socket, style, envelope).await });
     }
 
-    /// A task that tells how the socket is if the draining does not end. What repairs it while it looks comes last.
-    fn examine<K: Kind>(&self, socket: &Rc<AsyncZmqSocket<K>>) {
-        let (place, socket) = (self.clone(), Rc::downgrade(socket));
+    /// A task that keeps the socket to the end: one that is closed before may lose the last of what it sent, whatever its
+    /// linger, if the kernel's buffer was full. If the draining does not end, tells how the socket is; what may repair it
+    /// comes last.
+    pub(crate) fn keep<K: Kind>(&self, socket: &Rc<AsyncZmqSocket<K>>) {
+        let (place, socket) = (self.clone(), Rc::clone(socket));
         self.spawn(async move {
             let mut drained_for = 0;
             while place.side.shared.phase() != Phase::Closing {
-                place.side.context.sleep(Duration::from_secs(1)).await;
+                place.side.context.sleep(Duration::from_millis(100)).await;
                 drained_for += u32::from(place.side.shared.phase() == Phase::Draining);
-                if drained_for != 10 {
+                if drained_for != 100 {
                     continue;
                 }
-                let Some(socket) = socket.upgrade() else { break };
                 let raw = socket.get_ref();
                 let mut fd = [zmq::PollItem::from_fd(raw.get_fd()?, zmq::POLLIN)];
                 let readable = zmq::poll(&mut fd, 0)?;

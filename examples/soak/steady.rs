@@ -109,6 +109,7 @@ pub(crate) fn bind_news(place: &Place) -> Outcome<String> {
     let ready = publisher.wait_for_subscribers(TOPIC, 2);
     let endpoint = publisher.bind(&place.endpoint)?;
     drop(ready);
+    place.keep(&publisher);
     let (place, publisher) = (place.clone(), Rc::clone(&publisher));
     let lane = place.side.shared.ledger.open(&place.load, Terms::Copies(2));
     place.clone().spawn(async move {
