@@ -9,6 +9,7 @@ use crate::monitor_event::MonitorEvent;
 /// # Panics
 ///
 /// If the event does not say what the frames say.
+#[allow(unreachable_pub, reason = "public where the fuzz targets are built")]
 pub fn monitor_event(data: &[u8]) {
     let (mut frames, mut rest) = (Vec::new(), data);
     while let Some((count, bytes)) = rest.split_first() {

@@ -272,7 +272,7 @@ pub(crate) struct Rng(u64);
 impl Rng {
     pub(crate) fn new() -> Self {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & u128::from(u64::MAX);
-        let seed = std::env::var("SEED").map_or_else(|_| u64::try_from(clock).unwrap(), |seed| seed.parse().unwrap());
+        let seed = env::var("SEED").map_or_else(|_| u64::try_from(clock).unwrap(), |seed| seed.parse().unwrap());
         println!("SEED={seed}");
         Self(seed)
     }
