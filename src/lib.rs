@@ -131,8 +131,9 @@
 //! ## How do I share a socket between tasks?
 //!
 //! Put it into an `Rc`: all methods take `&self`. Any number of tasks may wait in `recv` or `send`, and are served in the
-//! order in which they came. Within one task nothing is needed at all, as `&AsyncZmqSocket` is a `Stream` and a `Sink`
-//! too, one half of a `join!` may send while the other receives. To send from another thread, give it the sender of a
+//! order in which they came. An `Rc` is no `Stream` and no `Sink`, but `&AsyncZmqSocket` is both: `(&*socket).next()`, or
+//! `let mut messages = &*socket;` before a loop. So within one task no `Rc` is needed at all, one half of a `join!` may
+//! send while the other receives. To send from another thread, give it the sender of a
 //! bounded channel, and forward the receiver into the socket on the loop's thread.
 
 #![deny(unsafe_code)]
