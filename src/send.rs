@@ -75,6 +75,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     /// Sends a message if libzmq has room for it now; gives it back as `Some` if not.
     ///
+    /// Look at what it answers: after a bare `try_send(..)?` a message for which there was no room is gone, and no lint
+    /// tells.
+    ///
     /// It overtakes the tasks that wait in [`send`](Self::send), but not a message that the Sink holds.
     ///
     /// # Errors
