@@ -12,6 +12,8 @@ use crate::ffi::Errno;
 ///
 /// An endpoint is the one that was bound or connected to. So the peers that one bound endpoint has accepted all have the
 /// same; the descriptor, where there is one, tells them apart. It is libzmq's: good to compare, and for nothing else.
+/// Where a peer connects from no event tells; its messages do, by
+/// [`property("Peer-Address")`](crate::Multipart::property).
 ///
 /// # Examples
 ///

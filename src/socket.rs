@@ -107,6 +107,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Accepts connections at `endpoint`, and returns the endpoint really bound: the port for `tcp://127.0.0.1:*`, the
     /// path for `ipc://*`.
     ///
+    /// libzmq does not look whether a port is below 65,536, but takes the rest: `tcp://*:99999` binds port 34463.
+    ///
     /// # Errors
     ///
     /// [`Error::Endpoint`] if the text is no endpoint, [`Error::Zmq`] with `EADDRINUSE` or `EADDRNOTAVAIL`,
