@@ -48,7 +48,7 @@ fn every_workload_passes_without_a_bug() {
         executors
             .flat_map(move |executor| (0..rounds).map(move |round| (workload, *executor, seed.wrapping_add(round))))
     });
-    let outcomes = in_parallel(2, runs.collect(), |(workload, executor, seed)| {
+    let outcomes = in_parallel(2, &runs.collect::<Vec<_>>(), |(workload, executor, seed)| {
         let run = Run { workload, executor, bug: None, seed, messages: share(workload, messages), stall: PATIENCE };
         run.play()
     });
@@ -72,7 +72,7 @@ fn every_workload_passes_without_a_bug() {
 fn every_bug_is_caught() {
     let (seed, messages, rounds) = (seed(), number("STRESS_MESSAGES", 2_000), number("STRESS_ROUNDS", 1));
     let lines: Vec<_> = Bug::ALL.iter().map(|bug| *CATCHES.iter().find(|line| line.0 == *bug).unwrap()).collect();
-    let outcomes = in_parallel(8, lines, |(bug, name, executor)| {
+    let outcomes = in_parallel(8, &lines, |(bug, name, executor)| {
         let workload = workloads::ALL.iter().find(|workload| workload.name == name).unwrap();
         cell((bug, workload, executor), seed, messages, rounds, TRIES)
     });
@@ -101,8 +101,9 @@ fn which_workload_catches_what() {
     let cells = cells.filter(|(bug, _, executor)| (*bug, *executor) != (Bug::WakeUnderBorrow, AtOnce));
     let only = env::var("BUG").ok();
     let cells = cells.filter(|(bug, ..)| only.as_ref().is_none_or(|only| *only == text(*bug)));
-    let outcomes =
-        in_parallel(4, cells.collect(), |(bug, workload, kind)| cell((bug, workload, kind), seed, messages, rounds, 1));
+    let outcomes = in_parallel(4, &cells.collect::<Vec<_>>(), |(bug, workload, kind)| {
+        cell((bug, workload, kind), seed, messages, rounds, 1)
+    });
     let mut caught = BTreeSet::new();
     for ((bug, workload, executor), cell) in outcomes {
         if !cell.caught.is_empty() {
@@ -169,11 +170,7 @@ fn share(workload: &Workload, messages: u64) -> u64 {
 }
 
 /// In the order of the jobs, whoever is done first. Mostly they sleep.
-fn in_parallel<J: Copy + Send + Sync, T: Send>(
-    threads: usize,
-    jobs: Vec<J>,
-    run: impl Fn(J) -> T + Sync,
-) -> Vec<(J, T)> {
+fn in_parallel<J: Copy + Send + Sync, T: Send>(threads: usize, jobs: &[J], run: impl Fn(J) -> T + Sync) -> Vec<(J, T)> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -202,7 +199,7 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 /// Runs, each with a seed of its own, in one of which a bug has to show.
-const TRIES: u64 = 8;
+const TRIES: u64 = 32;
 /// So long without progress is a stall where there must be none.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -262,11 +262,13 @@ impl Rig {
             if acts {
                 act(&self.actor, Moment::Turn);
             }
+            // Now and then it sleeps though nobody has acted yet: they may just before it does.
+            let naps = acts || self.dice.one_in(8);
             // Not for long: the peers do not act while it sleeps.
-            self.turn(if acts { NAP } else { Duration::ZERO });
+            self.turn(if naps { NAP } else { Duration::ZERO });
             // A turn that slept, and found nothing when it woke, is not for a message.
             turns += u64::from(!shared.slept());
-            if acts && run.workload.strict && shared.slept() && self.overslept() {
+            if naps && run.workload.strict && shared.slept() && self.overslept() {
                 overslept += 1;
                 // Once or twice it may have been the machine that slept.
                 if overslept == 3 {
@@ -353,7 +355,9 @@ impl Drop for Rig {
         // What the peers hold may be sockets of ours.
         self.actor.take();
         self.executor.end();
-        std::mem::take(&mut self.at_end).into_iter().for_each(|clean| clean());
+        for clean in std::mem::take(&mut self.at_end) {
+            clean();
+        }
     }
 }
 

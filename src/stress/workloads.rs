@@ -77,7 +77,7 @@ pub(super) static ALL: [Workload; 30] = [
     },
     workload("router, 4 peers", routers::four_peers),
     Workload { dear: 20, most_turns: 1200, stall: SETTLED, ..workload("router, 2 senders", routers::two_senders) },
-    workload("router, one task", routers::one_task),
+    Workload { most_turns: 400, ..workload("router, one task", routers::one_task) },
     Workload { dear: 20, most_turns: 1200, ..workload("router, peers go", routers::peers_go) },
     Workload { dear: 2, most_turns: 400, hardly_parks: true, ..workload("shutdown", ends::shutdown) },
     workload("push to a thread", threads::push),

@@ -193,12 +193,12 @@ fn pull_and_peer(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Pull>>, zmq::Socket) {
 fn pull_from_peer(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Pull>>, impl FnMut() -> bool + use<>) {
     let (pull, peer) = pull_and_peer(rig);
     let (shared, messages) = (Rc::clone(&rig.shared), rig.messages);
-    let sent = Cell::new(0_u64);
+    let number = Cell::new(0_u64);
     let send = move || {
-        let sends = sent.get() < messages && sent.get() <= shared.progress();
+        let sends = number.get() < messages && number.get() <= shared.progress();
         if sends {
-            peer.send(&sent.get().to_le_bytes()[..], zmq::DONTWAIT).unwrap();
-            sent.set(sent.get() + 1);
+            peer.send(&number.get().to_le_bytes()[..], zmq::DONTWAIT).unwrap();
+            number.set(number.get() + 1);
         }
         sends
     };

@@ -105,15 +105,15 @@ pub(super) fn one_task(rig: &mut Rig) {
     rig.spawn(async move {
         for n in 0..messages {
             let message = to("a", n);
-            let (receive, send) = (router.recv(), router.send(message));
-            let (received, sent) = if dice.one_in(2) {
-                probe.wait(future::join(receive, send)).await
+            let (receive, transmit) = (router.recv(), router.send(message));
+            let (came, went) = if dice.one_in(2) {
+                probe.wait(future::join(receive, transmit)).await
             } else {
-                let (sent, received) = probe.wait(future::join(send, receive)).await;
-                (received, sent)
+                let (went, came) = probe.wait(future::join(transmit, receive)).await;
+                (came, went)
             };
-            drop(received.unwrap());
-            sent.unwrap();
+            drop(came.unwrap());
+            went.unwrap();
         }
     });
     let (arrivals, dice, mut sent) = (InOrder::new(&rig.shared), rig.dice.clone(), 0);
@@ -128,10 +128,8 @@ pub(super) fn one_task(rig: &mut Rig) {
                 arrivals.arrived(number(&frame));
             }
         }
-        if dice.one_in(2) {
-            if sent < messages && peer.send("to the router", zmq::DONTWAIT).is_ok() {
-                sent += 1;
-            }
+        if dice.one_in(2) && sent < messages && peer.send("to the router", zmq::DONTWAIT).is_ok() {
+            sent += 1;
         }
     });
 }

@@ -84,10 +84,8 @@ pub(super) fn dealer_with_meddler(rig: &mut Rig) {
         (InOrder::new(&rig.shared), rig.dice.clone(), Rc::clone(&rig.shared), u64::MAX);
     rig.peer(move |moment| {
         let (way, mut acted) = (dice.below(3), false);
-        while way != 0 {
-            let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) else { break };
-            arrivals.arrived(number(&frame));
-            acted = true;
+        if way != 0 {
+            acted = drain(&peer, &arrivals);
         }
         // Once for each message of the writer: its own progress is what shows.
         if way != 1 && last != shared.progress() && peer.send("for the reader", zmq::DONTWAIT).is_ok() {
@@ -107,12 +105,7 @@ pub(super) fn failing_receives(rig: &mut Rig) {
     sends(rig, &dealer, rig.messages, None);
     let (arrivals, dice) = (InOrder::new(&rig.shared), rig.dice.clone());
     rig.peer(move |moment| {
-        let mut drained = false;
-        while let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) {
-            arrivals.arrived(number(&frame));
-            drained = true;
-        }
-        if drained && moment.is_ours() {
+        if drain(&peer, &arrivals) && moment.is_ours() {
             match dice.below(4) {
                 0 => assert!(dealer.try_recv().unwrap().is_none()),
                 1 => assert!(dealer.recv().now_or_never().is_none()),
@@ -168,9 +161,8 @@ pub(super) fn one_flows(rig: &mut Rig) {
         (InOrder::new(&rig.shared), rig.dice.clone(), Rc::clone(&rig.shared), u64::MAX);
     rig.peer(move |_| {
         let way = dice.below(3);
-        while way != 0 {
-            let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) else { break };
-            arrivals.arrived(number(&frame));
+        if way != 0 {
+            drain(&peer, &arrivals);
         }
         if way != 1 && last != shared.progress() && peer.send("for the reader", zmq::DONTWAIT).is_ok() {
             last = shared.progress();
@@ -198,6 +190,15 @@ pub(super) fn roomy_dealer(rig: &mut Rig) {
         assert!(dealer.try_send("now").unwrap().is_none());
         while peer.recv_msg(zmq::DONTWAIT).is_ok() {}
     });
+}
+
+/// Takes all that is there. Answers whether there was any.
+fn drain(peer: &zmq::Socket, arrivals: &InOrder) -> bool {
+    let before = arrivals.count();
+    while let Ok(frame) = peer.recv_msg(zmq::DONTWAIT) {
+        arrivals.arrived(number(&frame));
+    }
+    arrivals.count() != before
 }
 
 fn hwm_2(raw: &zmq::Socket) -> zmq::Result<()> {

@@ -128,8 +128,10 @@ fn pull_and_ledger(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Pull>>, Ledger) {
     (pull, ledger)
 }
 
+type Polling = Box<dyn FnMut(&Waker)>;
+
 thread_local! {
-    static POLLED: RefCell<Option<Box<dyn FnMut(&Waker)>>> = const { RefCell::new(None) };
+    static POLLED: RefCell<Option<Polling>> = const { RefCell::new(None) };
 }
 
 /// Polls the stream of this thread, in the middle of whatever woke it.
