@@ -171,7 +171,7 @@ impl Hub {
 
     /// There is something to look at. Nearly always the hub will look before the loop sleeps; but a source that comes
     /// after it in the loop may run tasks in its own `before_sleep`.
-    fn nudge(&self) {
+    pub(crate) fn nudge(&self) {
         if self.asleep.get() && !seeded(Bug::NoNudge) {
             self.ping.ping();
         }

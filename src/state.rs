@@ -339,7 +339,10 @@ impl State {
     }
 
     fn owe(self: &Rc<Self>) {
-        if !self.owes.replace(true) {
+        if self.owes.replace(true) {
+            // On the list, where the last look may have left it to watch: it did not see what is owed now.
+            self.hub.nudge();
+        } else {
             self.hub.owe(Rc::clone(self) as Rc<dyn Member>);
         }
     }

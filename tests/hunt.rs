@@ -487,6 +487,76 @@ fn a_stream_of_errors_lets_the_loop_go_on() {
     assert!(ready < 10_000, "a task that logs them and goes on never comes back");
 }
 
+// 9. A look that watches.
+
+/// A source that does something in each `before_sleep`: behind the hub's, if it came later.
+struct BeforeSleep<F>(F);
+
+impl<F: FnMut()> EventSource for BeforeSleep<F> {
+    type Event = ();
+    type Metadata = ();
+    type Ret = ();
+    type Error = io::Error;
+
+    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
+
+    fn process_events<C>(&mut self, _: Readiness, _: Token, _: C) -> io::Result<PostAction>
+    where
+        C: FnMut((), &mut ()),
+    {
+        Ok(PostAction::Continue)
+    }
+
+    fn register(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn unregister(&mut self, _: &mut calloop::Poll) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
+        (self.0)();
+        Ok(None)
+    }
+}
+
+#[test]
+fn what_is_swallowed_behind_the_last_look_is_looked_for_at_once() {
+    for lent in [false, true] {
+        let mut event_loop = EventLoop::<()>::try_new().unwrap();
+        let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+        let pull = Rc::new(context.socket::<Pull>().unwrap());
+        let push = context.zmq_context().socket(zmq::PUSH).unwrap();
+        push.connect(&pull.bind("inproc://behind").unwrap()).unwrap();
+        if lent {
+            // It stays where it is: the reference may be alive for all that the crate knows.
+            pull.get_ref().get_rcvhwm().unwrap();
+        }
+        let (count, waker) = Count::new();
+        let mut recv = pull.recv();
+        assert!(recv.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+        event_loop.dispatch(Duration::ZERO, &mut ()).unwrap();
+        let (mut armed, meddler) = (true, Rc::clone(&pull));
+        let swallow = move || {
+            if std::mem::take(&mut armed) {
+                push.send("swallowed", zmq::DONTWAIT).unwrap();
+                meddler.with_ref(zmq::Socket::get_events).unwrap();
+            }
+        };
+        event_loop.handle().insert_source(BeforeSleep(swallow), |(), (), ()| ()).unwrap();
+        let begin = Instant::now();
+        while count.get() == 0 {
+            event_loop.dispatch(PATIENCE, &mut ()).unwrap();
+            assert!(begin.elapsed() < PATIENCE, "the loop slept on it; lent: {lent}");
+        }
+    }
+}
+
 // What holds.
 
 #[test]
