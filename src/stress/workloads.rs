@@ -62,7 +62,7 @@ pub(super) static ALL: [Workload; 30] = [
     strict("dealer, meddler", two_ways::dealer_with_meddler),
     strict("dealer, failing receives", two_ways::failing_receives),
     strict("dealer, failing sends", two_ways::failing_sends),
-    strict("dealer, one flows", two_ways::one_flows),
+    strict("dealer, for nothing", two_ways::polled_for_nothing),
     workload("dealer, roomy", two_ways::roomy_dealer),
     strict("readers, cancelled", cancels::readers),
     strict("senders, cancelled", cancels::senders),

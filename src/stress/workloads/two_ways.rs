@@ -1,8 +1,9 @@
 //! DEALER and ROUTER, one task for each direction: every call of one direction can swallow what the other waits for.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -10,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use crate::AsyncZmqSocket;
 use crate::kind::{CanRecv, CanSend, Dealer, Router};
 use crate::stress::books::{InOrder, number, numbered};
-use crate::stress::rig::{Rig, pause};
+use crate::stress::rig::{Moment, Rig, pause};
 
 /// Both are ours.
 pub(super) fn dealer_and_router(rig: &mut Rig) {
@@ -146,26 +147,53 @@ pub(super) fn failing_sends(rig: &mut Rig) {
     });
 }
 
-/// A writer and a reader, and a peer that sends nothing while the writer does not.
-pub(super) fn one_flows(rig: &mut Rig) {
+/// A full writer that is polled for nothing, and finds what is for the reader; the peer makes room while the reader runs.
+/// Once for each message of the writer: its own progress is what shows.
+pub(super) fn polled_for_nothing(rig: &mut Rig) {
     let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
     let peer = rig.raw(zmq::DEALER, hwm_2);
-    peer.connect(&dealer.bind("inproc://flow").unwrap()).unwrap();
-    sends(rig, &dealer, rig.messages, None);
+    peer.connect(&dealer.bind("inproc://nothing").unwrap()).unwrap();
+    let (writer, probe, messages) = (Rc::clone(&dealer), rig.probe("writer"), rig.messages);
+    let waker = Rc::new(RefCell::new(Waker::noop().clone()));
+    let kept = Rc::clone(&waker);
+    rig.spawn(async move {
+        for n in 0..messages {
+            let mut send = writer.send(numbered(n));
+            let wait = poll_fn(|cx| {
+                kept.replace(cx.waker().clone());
+                send.poll_unpin(cx)
+            });
+            probe.wait(wait).await.unwrap();
+        }
+    });
     rig.executor.spawn(async move {
         loop {
             drop(dealer.recv().await.unwrap());
         }
     });
-    let (arrivals, dice, shared, mut last) =
-        (InOrder::new(&rig.shared), rig.dice.clone(), Rc::clone(&rig.shared), u64::MAX);
-    rig.peer(move |_| {
-        let way = dice.below(3);
-        if way != 0 {
+    let (arrivals, shared) = (InOrder::new(&rig.shared), Rc::clone(&rig.shared));
+    let (mut seen, mut sent_at, mut turns) = (u64::MAX, u64::MAX, 0);
+    rig.peer(move |moment| {
+        let progress = shared.progress();
+        if moment == Moment::Turn {
+            turns = if seen == progress { turns + 1 } else { 0 };
+            seen = progress;
+            match turns {
+                // What its successes owe is paid first.
+                0 => {}
+                1 => {
+                    // It may run at once, and put another one there.
+                    let waker = waker.borrow().clone();
+                    waker.wake();
+                }
+                _ => _ = drain(&peer, &arrivals),
+            }
+        } else if turns > 0 && sent_at != progress {
+            if peer.send("for the reader", zmq::DONTWAIT).is_ok() {
+                sent_at = progress;
+            }
+        } else if turns > 0 {
             drain(&peer, &arrivals);
-        }
-        if way != 1 && last != shared.progress() && peer.send("for the reader", zmq::DONTWAIT).is_ok() {
-            last = shared.progress();
         }
     });
 }
