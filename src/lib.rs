@@ -146,10 +146,8 @@ mod context;
 mod error;
 mod features;
 mod ffi;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
-#[cfg(all(test, not(fuzzing)))]
-mod fuzzing;
 mod guard;
 #[cfg(any(doc, doctest))]
 pub mod guide;
