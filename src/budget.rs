@@ -150,6 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn every_turn_has_a_number_of_its_own_and_none_has_zero() {
+        let turn = Turn::default();
+        let numbers: Vec<u64> = (0..3)
+            .map(|_| {
+                turn.next();
+                turn.number()
+            })
+            .collect();
+        assert!(numbers.is_sorted_by(|one, next| one < next) && !numbers.contains(&0), "{numbers:?}");
+        assert_ne!(Turn::default().number(), 0, "which is for what has not been called in any");
+    }
+
+    #[test]
     fn a_number_holds_for_each_direction_and_each_turn() {
         let (budget, turn) = (Budget::default(), Turn::default());
         budget.set(NonZeroUsize::new(10).unwrap());
