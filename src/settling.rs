@@ -246,7 +246,7 @@ mod tests {
         let (settling, now) = (Settling::default(), Instant::now());
         assert!(settling.failed(true, now));
         settling.tries();
-        assert_eq!(settling.verdict(now + (LATEST - TICK)), Verdict::Wait(now + LATEST));
+        assert_eq!(settling.verdict(now + 9 * QUIET + TICK), Verdict::Wait(now + LATEST));
         assert_eq!(settling.verdict(now + LATEST), Verdict::CallSenders);
         settling.called(now + LATEST);
         assert!(settling.is_due());
