@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use calloop::EventLoop;
 use calloop_zmq::zmq::{self, SocketType};
 use calloop_zmq::{
-    AsyncZmqContext, AsyncZmqSocket, Multipart, features,
+    AsyncZmqContext, AsyncZmqSocket, Monitor, MonitorEvent, Multipart, features,
     kind::{CanRecv, CanSend, Dealer, Kind, Pair, Pub, Pull, Push, Rep, Req, Router, Sub, XPub, XSub},
     zap,
 };
@@ -81,11 +81,52 @@ fn xpub_and_xsub() {
     run_pattern(7, 18_000, &both_ends(&[(SocketType::XPUB, SocketType::XSUB)]));
 }
 
+/// What a killed peer had sent arrives up to some point: all of it, whole and in order. The socket goes on with the next.
+#[test]
+fn a_peer_killed_in_mid_stream_leaves_whole_messages_in_order() {
+    let _watchdog = Watchdog::start();
+    for language in [Language::Python, Language::JavaScript] {
+        let seed = seed();
+        let Some(interpreter) = language.find() else { continue };
+        let mut event_loop = EventLoop::<Done>::try_new().expect("an event loop");
+        let context = AsyncZmqContext::new(&event_loop.handle()).expect("a context");
+        let killing = async {
+            let noise: Rc<[u8]> = make_noise(seed).into();
+            let pull = context.socket::<Pull>()?;
+            let mut monitor = pull.monitor()?;
+            let endpoint = pull.bind("tcp://127.0.0.1:*")?;
+            for number in 1..=KILLS {
+                let peer = Peer::start(language, &interpreter, seed);
+                let cell = Cell {
+                    number,
+                    rust: SocketType::PULL,
+                    other: SocketType::PUSH,
+                    mechanism: Mechanism::Null,
+                    endpoint: endpoint.clone(),
+                    rust_binds: true,
+                    hwm: 100,
+                    most: 50,
+                    outgoing: 0,
+                    incoming: 1_000_000,
+                    seed,
+                    noise: Rc::clone(&noise),
+                };
+                cell.kill(&context, &pull, &mut monitor, peer).await?;
+            }
+            Outcome::Ok(())
+        };
+        let ended = event_loop.block_on(killing, &mut None, |_| {}).expect("the loop runs").expect("nobody stops it");
+        ended.unwrap_or_else(|error| panic!("{language:?}: {error}"));
+    }
+}
+
 /// Each pair, with either kind at the Rust end.
 fn both_ends(pairs: &[(SocketType, SocketType)]) -> Vec<(SocketType, SocketType)> {
     pairs.iter().flat_map(|&(left, right)| [(left, right), (right, left)]).collect()
 }
 
+/// How often a peer of each language is killed.
+const KILLS: u64 = 2;
 /// How long any single wait may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a test may take. The peer ends itself a little earlier.
@@ -321,6 +362,42 @@ impl Cell {
             (SocketType::PAIR, _) => run.both_ways(run.open::<Pair>(peer).await?, peer, None, None).await,
             (SocketType::STREAM, _) => unreachable!("no pattern here has a STREAM"),
         }
+    }
+
+    /// Receives what a peer pushes, kills it in the middle, and receives what it leaves.
+    async fn kill(
+        &self,
+        context: &AsyncZmqContext,
+        pull: &AsyncZmqSocket<Pull>,
+        monitor: &mut Monitor,
+        mut peer: Peer,
+    ) -> Outcome {
+        let run = Traffic { cell: self, context };
+        let Self { number, endpoint, hwm, most, incoming, .. } = self;
+        peer.say(&format!("{number} PUSH PULL connect null {endpoint} {hwm} {most} {incoming} 0"))?;
+        peer.expect(context, "endpoint connected").await?;
+        let (mut plan, mut received) = (self.plan(true), Tally::default());
+        let alive = 100 + 37 * as_usize(*number);
+        for shape in plan.by_ref().take(alive) {
+            run.check(&mut received, None, &shape, &run.take(pull).await?)?;
+        }
+        peer.last_words();
+        loop {
+            match context.timeout(DEADLINE, select(pull.recv(), monitor.next())).await? {
+                Either::Left((message, _)) => {
+                    run.check(&mut received, None, &plan.next().ok_or("too many")?, &message?)?;
+                }
+                Either::Right((Some(Ok(MonitorEvent::Disconnected { .. })), _)) => break,
+                Either::Right((Some(Ok(_)), _)) => {}
+                Either::Right((ended, _)) => return Err(format!("the monitor ended: {ended:?}").into()),
+            }
+        }
+        // What the connection brought is in the queue by now.
+        while let Ok(message) = context.timeout(Duration::from_millis(50), pull.recv()).await {
+            run.check(&mut received, None, &plan.next().ok_or("too many")?, &message?)?;
+        }
+        println!("killed after {alive} messages, {received} arrived");
+        Ok(())
     }
 
     /// The messages of one direction. The even streams are ours.
