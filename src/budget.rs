@@ -133,6 +133,10 @@ const ALL_TOGETHER: Duration = Duration::from_micros(500);
 const SMALLEST_SHARE: Duration = Duration::from_micros(10);
 
 #[cfg(test)]
+#[path = "model/inside/budget.rs"]
+pub(crate) mod inside;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

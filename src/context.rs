@@ -410,7 +410,8 @@ impl Drop for Core {
     fn drop(&mut self) {
         // Every socket keeps its core, so this clone outlives theirs. The last one ends the context, and that blocks.
         let ended = self.ended.take();
-        ffi::drop_elsewhere(self.context.take(), move || {
+        let Some(context) = self.context.take() else { return };
+        ffi::drop_elsewhere(context, move || {
             for sender in ended {
                 // Nobody may be waiting any more.
                 let _ = sender.send(());
@@ -421,3 +422,7 @@ impl Drop for Core {
 
 /// When the end of a context is called slow.
 const SLOW: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+#[path = "model/inside/context.rs"]
+pub(crate) mod inside;

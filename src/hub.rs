@@ -182,6 +182,15 @@ impl Hub {
         self.gone.get()
     }
 
+    /// The last before the loop sleeps: true if it must not, for there is something to do.
+    fn before_sleep(&self) -> bool {
+        self.turn.next();
+        let act = self.must_act();
+        self.asleep.set(!act);
+        pass(Point::Sleep);
+        act
+    }
+
     fn must_act(&self) -> bool {
         let mut ready = false;
         self.debtors.borrow_mut().retain(|debtor| {
@@ -277,10 +286,7 @@ impl EventSource for HubSource {
     }
 
     fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
-        self.hub.turn.next();
-        let act = self.hub.must_act() || self.is_alone();
-        self.hub.asleep.set(!act);
-        pass(Point::Sleep);
+        let act = self.hub.before_sleep() || self.is_alone();
         Ok(self.token.filter(|_| act).map(|token| (SYNTHETIC, token)))
     }
 
@@ -342,3 +348,7 @@ where
 }
 
 const SYNTHETIC: Readiness = Readiness { readable: true, writable: false, error: false };
+
+#[cfg(test)]
+#[path = "model/inside/hub.rs"]
+pub(crate) mod inside;

@@ -142,6 +142,7 @@
 mod budget;
 #[cfg(feature = "bytes")]
 mod bytes;
+mod clock;
 mod context;
 mod error;
 mod features;
@@ -153,6 +154,8 @@ mod guard;
 pub mod guide;
 mod hub;
 pub mod kind;
+#[cfg(test)]
+mod model;
 mod monitor;
 mod monitor_event;
 mod multipart;

@@ -501,6 +501,10 @@ impl Line {
 }
 
 #[cfg(test)]
+#[path = "model/inside/readiness.rs"]
+pub(crate) mod inside;
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};

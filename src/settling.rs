@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::seeded::{Bug, seeded};
 
 #[derive(Debug, Default)]
@@ -62,7 +63,7 @@ impl Settling {
     pub(crate) fn tries(&self) {
         self.tries.set(self.tries.get() + 1);
         if self.phase.get() == Phase::Called {
-            self.phase.set(Phase::Trying { first: Instant::now() });
+            self.phase.set(Phase::Trying { first: clock::now() });
         }
     }
 
@@ -174,6 +175,10 @@ const WINDOW: Duration = Duration::from_micros(500);
 const LATEST: Duration = Duration::from_millis(50);
 /// The longest wait for quiet.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[path = "model/inside/settling.rs"]
+pub(crate) mod inside;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
+use crate::clock;
 use crate::error::Elapsed;
 use crate::hub::Hub;
 use crate::timer::Deadline;
@@ -23,7 +24,7 @@ pub(crate) struct Sleep {
 
 impl Sleep {
     pub(crate) fn new(hub: Rc<Hub>, duration: Duration) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         let at = now.checked_add(duration).unwrap_or(now + FAR);
         Self { hub, at, entered: None }
     }
@@ -33,7 +34,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.hub.is_gone() || self.entered.is_some() && self.at <= Instant::now() {
+        if self.hub.is_gone() || self.entered.is_some() && self.at <= clock::now() {
             return Poll::Ready(());
         }
         let this = &mut *self;

@@ -100,3 +100,7 @@ impl Drop for SocketSource {
         self.0.on_gone();
     }
 }
+
+#[cfg(test)]
+#[path = "model/inside/source.rs"]
+pub(crate) mod inside;

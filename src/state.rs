@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::budget::Budget;
+use crate::clock;
 use crate::error::Error;
 use crate::ffi::{self, Errno};
 use crate::hub::{Hub, Look, Member, Membership};
@@ -235,7 +236,7 @@ impl State {
         }
         let events = socket.events()?;
         if self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls) {
-            let now = Instant::now();
+            let now = clock::now();
             if !self.settling.may_call(self.hub.turn().number(), now) {
                 self.settling.disturbed(now);
                 self.owe();
@@ -283,13 +284,13 @@ impl State {
 
     /// True if a sender that waits for its peer and failed just now need not look for others.
     pub(crate) fn is_settling(&self) -> bool {
-        self.settling.in_window(Instant::now())
+        self.settling.in_window(clock::now())
     }
 
     /// A sender that waits for its peer failed, and may have harmed others.
     pub(crate) fn unsettled(self: &Rc<Self>) {
         let others_wait = self.readiness.borrow().anyone_waits();
-        if self.settling.failed(others_wait, Instant::now()) {
+        if self.settling.failed(others_wait, clock::now()) {
             self.owe();
         }
     }
@@ -363,7 +364,7 @@ impl State {
         if !readiness.senders_settle() || seeded(Bug::NeverSettles) {
             return Verdict::Nothing;
         }
-        let now = Instant::now();
+        let now = clock::now();
         if lent {
             self.settling.disturbed(now);
         }
@@ -461,7 +462,7 @@ impl Member for State {
             return;
         }
         if due.writable {
-            self.settling.called(Instant::now());
+            self.settling.called(clock::now());
         }
         self.wake(|readiness| readiness.call(due));
         // It may have been touched since the look, by a source whose event came first.
@@ -568,3 +569,7 @@ impl Drop for Standby<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "model/inside/state.rs"]
+pub(crate) mod inside;

@@ -16,6 +16,7 @@ use std::time::Instant;
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventSource, Poll, PostAction, Readiness, Token, TokenFactory};
 
+use crate::clock;
 use crate::readiness::Wakes;
 
 /// The deadlines that somebody waits for.
@@ -62,7 +63,7 @@ impl Timers {
     /// What must be done before the loop sleeps.
     pub(crate) fn check(&self) -> Check {
         let Some(next) = self.next() else { return Check::Fine };
-        let now = Instant::now();
+        let now = clock::now();
         match self.armed.get() {
             // calloop's timer goes off with the next batch, or went with one that another source spoilt.
             _ if next <= now => Check::Overdue,
@@ -73,7 +74,7 @@ impl Timers {
 
     /// Wakes those whose deadline passed.
     pub(crate) fn wake_due(&self) {
-        let due = self.due(Instant::now());
+        let due = self.due(clock::now());
         drop(due);
     }
 
@@ -118,7 +119,7 @@ impl EventSource for TimerSource {
     {
         let mut due = Wakes::default();
         self.timer.process_events(readiness, token, |_, ()| {
-            due = self.timers.due(Instant::now());
+            due = self.timers.due(clock::now());
             self.timers.armed.set(self.timers.next());
             match self.timers.next() {
                 Some(next) => TimeoutAction::ToInstant(next),
@@ -152,3 +153,7 @@ impl EventSource for TimerSource {
         self.timer.unregister(poll)
     }
 }
+
+#[cfg(test)]
+#[path = "model/inside/timer.rs"]
+pub(crate) mod inside;

@@ -1,0 +1,10 @@
+//! What the model sees of context.rs.
+
+use super::*;
+
+impl Core {
+    /// A core without a context.
+    pub(crate) fn of_model(hub: Rc<Hub>) -> Rc<Self> {
+        Rc::new(Self { hub, context: None, ended: RefCell::default() })
+    }
+}
