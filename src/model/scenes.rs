@@ -45,6 +45,9 @@ pub(crate) static SCENES: [&Setup; 31] = [
 pub(crate) static LARGE: [&Setup; 7] =
     [&ALL_PLACES, &ALL_PLACES_AND_A_BUDGET, &ALL_PLACES_AND_AN_END, &MANY, &TWO_PEERS, &ALL_INLINE, &THREE_SENDERS];
 
+/// For random walks alone.
+pub(crate) static CROWDS: [&Setup; 2] = [&CROWD, &CROWD_OF_PEERS];
+
 pub(crate) static ONE_EACH: Setup = Setup {
     name: "a reader and a writer",
     depth: TO_THE_END,
@@ -382,5 +385,103 @@ pub(crate) static THREE_SENDERS: Setup = Setup {
     connected: 2,
     tasks: &[(Send(0), Queue), (Send(1), Queue), (Send(1), Queue), (Recv, Queue)],
     ops: &[Op::ThrottleEnds, Op::TimePasses, Op::Cancel(1)],
+    ..Setup::PLAIN
+};
+
+pub(crate) static CROWD: Setup = Setup {
+    name: "nine who wait, and everything that may happen",
+    budget: 2,
+    announces_late: true,
+    lent: true,
+    tasks: &[
+        (Recv, Queue),
+        (Recv, Queue),
+        (RecvInto, Queue),
+        (Recv, Poll),
+        (Stream, Queue),
+        (Send(0), Queue),
+        (Send(0), Queue),
+        (Send(0), Queue),
+        (Sink(0), Queue),
+    ],
+    ops: &[
+        Op::ThrottleEnds,
+        Op::TimePasses,
+        Op::Doze,
+        Op::LoseBatch,
+        Op::TurnTasksFirst,
+        Op::Cancel(0),
+        Op::Cancel(3),
+        Op::Cancel(5),
+        Op::Cancel(8),
+        Op::Spurious(1),
+        Op::Spurious(7),
+        Op::OtherWaker(2),
+        Op::OtherWaker(6),
+        Op::LateStart(0),
+        Op::LateStart(6),
+        Op::LateRun(1),
+        Op::LateRun(7),
+        Op::LateWithRef,
+        Op::WithRef,
+        Op::Meddle,
+        Op::TryRecv,
+        Op::TrySend(0),
+        Op::TakeUnsent,
+        Op::AfterCalls(1, Act::Sends(0)),
+        Op::AfterCalls(2, Act::Takes(0)),
+        Op::AfterCalls(3, Act::Takes(0)),
+        World(Act::Hundredth),
+        World(Act::Interrupts),
+    ],
+    ..Setup::PLAIN
+};
+
+pub(crate) static CROWD_OF_PEERS: Setup = Setup {
+    name: "nine who wait for three peers, and everything that may happen",
+    kind: zmq::ROUTER,
+    peers: 3,
+    connected: 3,
+    tasks: &[
+        (Recv, Queue),
+        (Recv, Queue),
+        (Stream, Queue),
+        (Send(0), Queue),
+        (Send(1), Queue),
+        (Send(2), Queue),
+        (Send(0), Queue),
+        (Send(1), Queue),
+        (Sink(2), Queue),
+    ],
+    ops: &[
+        Op::ThrottleEnds,
+        Op::TimePasses,
+        Op::Doze,
+        Op::LoseBatch,
+        Op::TurnTasksFirst,
+        Op::Cancel(0),
+        Op::Cancel(3),
+        Op::Cancel(5),
+        Op::Cancel(8),
+        Op::Spurious(1),
+        Op::Spurious(7),
+        Op::OtherWaker(2),
+        Op::OtherWaker(6),
+        Op::LateStart(0),
+        Op::LateStart(6),
+        Op::LateRun(1),
+        Op::LateRun(7),
+        Op::LateWithRef,
+        Op::WithRef,
+        Op::TryRecv,
+        Op::TrySend(0),
+        Op::TakeUnsent,
+        Op::AfterCalls(1, Act::Sends(0)),
+        Op::AfterCalls(2, Act::Takes(0)),
+        Op::AfterCalls(3, Act::Takes(0)),
+        World(Act::Hundredth),
+        World(Act::Interrupts),
+        World(Act::Goes(1)),
+    ],
     ..Setup::PLAIN
 };

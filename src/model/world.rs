@@ -522,7 +522,11 @@ impl World {
     /// Who stood in a line, and leaves it with a message, has called the next.
     fn check_baton(&self, at: usize) {
         let role = self.tasks[at].role;
-        let mut behind = self.tasks.iter().filter(|task| task.waits.get() && task.role.stands_behind(role)).peekable();
+        let mut behind = self
+            .tasks
+            .iter()
+            .filter(|task| task.waits.get() && !task.polled.get() && task.role.stands_behind(role))
+            .peekable();
         if behind.peek().is_some() && !behind.any(|task| task.woken.get() || task.on_wake != OnWake::Queue) {
             self.violate(format!("{at} left the line and called nobody"));
         }
