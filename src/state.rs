@@ -36,6 +36,8 @@ pub(crate) struct State {
     /// Where the owner stood when it lent the bare socket out, 0 if it did not: see [`lend`](State::lend).
     lent_at: Cell<usize>,
     settling: Settling,
+    /// The turn in which a failed receive called the writers.
+    writers_called_in: Cell<u64>,
     /// When the loop will be woken to settle.
     alarm: Cell<Option<Instant>>,
     trace: Trace,
@@ -78,6 +80,7 @@ impl State {
             budget: Budget::default(),
             lent_at: Cell::new(0),
             settling: Settling::default(),
+            writers_called_in: Cell::new(0),
             alarm: Cell::new(None),
             trace,
         });
@@ -117,6 +120,11 @@ impl State {
     ) -> Poll<crate::Result<()>> {
         if let Err(terminated) = self.check() {
             return Poll::Ready(Err(terminated));
+        }
+        if self.readiness.borrow().is_uncalled(direction, place, cx.waker()) {
+            // Its task was woken for something else. A try would find nothing, and could swallow what others wait for:
+            // where one of these is in the same task, they would keep each other busy for ever.
+            return Poll::Pending;
         }
         let may_try = self.readiness.borrow().may_try(direction, place);
         if may_try && self.has_budget(direction) {
@@ -199,7 +207,6 @@ impl State {
     #[inline]
     pub(crate) fn succeeded_aside(self: &Rc<Self>, direction: Direction) {
         self.spend(direction);
-        self.settling.succeeded();
         if !seeded(Bug::SuccessOwesNothing) {
             self.touched();
         }
@@ -228,23 +235,22 @@ impl State {
 
     /// A failed receive has processed every command. If a writer waits, looks at once.
     ///
-    /// Writers of whom `POLLOUT` tells nothing are called for this only if it leads somewhere, and else when it is quiet:
-    /// see [`Settling::may_call`].
+    /// Writers of whom `POLLOUT` tells nothing are called for this once in a turn, and after that when it is quiet. One of
+    /// them may be in the same task as the reader: its try would have the reader fail again, and so on for ever.
     pub(crate) fn look_for_writers(self: &Rc<Self>, socket: &ffi::Socket) -> Result<(), Errno> {
         if !self.readiness.borrow().waits(Direction::Write) || seeded(Bug::NoCrossLook) {
             return Ok(());
         }
         let events = socket.events()?;
-        if self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls) {
-            let now = clock::now();
-            if !self.settling.may_call(self.hub.turn().number(), now) {
-                self.settling.disturbed(now);
-                self.owe();
-                self.wake(|readiness| readiness.call(readiness.certain(events)));
-                return Ok(());
-            }
+        let turn = self.hub.turn().number();
+        let once = self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls);
+        if once && self.writers_called_in.replace(turn) == turn {
+            self.settling.disturbed(clock::now());
+            self.owe();
+            self.wake(|readiness| readiness.call(readiness.certain(events)));
+        } else {
+            self.wake(|readiness| readiness.ready(events));
         }
-        self.wake(|readiness| readiness.ready(events));
         Ok(())
     }
 
@@ -522,7 +528,7 @@ impl<'a> Wait<'a> {
     pub(crate) fn is_uncalled(&self, cx: &Context<'_>) -> bool {
         self.ticket.as_ref().is_some_and(|ticket| {
             let readiness = self.state.readiness.borrow();
-            readiness.is_uncalled(self.direction, ticket, cx.waker())
+            readiness.line_is_uncalled(self.direction, ticket, cx.waker())
         })
     }
 

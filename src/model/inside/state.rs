@@ -16,6 +16,7 @@ impl State {
             due.readable,
             due.writable,
             self.lent_at.get() != 0,
+            self.writers_called_in.get() == self.hub.turn().number(),
             self.registration.is_over(),
         ]));
         out.push(match self.ended.get() {
@@ -24,7 +25,7 @@ impl State {
             Some(Ended::LoopGone) => 2,
         });
         self.budget.print(self.hub.turn(), out);
-        self.settling.print(self.hub.turn().number(), out);
+        self.settling.print(out);
         out.extend(self.alarm.get().map_or([0, 0], crate::model::past));
     }
 
