@@ -816,7 +816,7 @@ mod tests {
         let mut readiness = line();
         let (waiter, other) = (Waiter::parked(&mut readiness, WRITE), Waiter::new());
         let uncalled =
-            |readiness: &Readiness, waker| readiness.is_uncalled(WRITE, waiter.ticket.as_ref().unwrap(), waker);
+            |readiness: &Readiness, waker| readiness.line_is_uncalled(WRITE, waiter.ticket.as_ref().unwrap(), waker);
         assert!(uncalled(&readiness, &waiter.waker));
         assert!(!uncalled(&readiness, &other.waker), "another task has to take the place over first");
         drop(readiness.call(OUT));
