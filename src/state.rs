@@ -121,9 +121,7 @@ impl State {
         if let Err(terminated) = self.check() {
             return Poll::Ready(Err(terminated));
         }
-        if self.readiness.borrow().is_uncalled(direction, place, cx.waker()) {
-            // Its task was woken for something else. A try would find nothing, and could swallow what others wait for:
-            // where one of these is in the same task, they would keep each other busy for ever.
+        if direction == Direction::Read && self.would_disturb(place, cx) {
             return Poll::Pending;
         }
         let may_try = self.readiness.borrow().may_try(direction, place);
@@ -144,6 +142,13 @@ impl State {
         }
         self.trace.tell(if may_try { Event::Yielded(direction) } else { Event::Parked(direction) });
         Poll::Pending
+    }
+
+    /// True if a reader that was not called had better not try: it would find nothing, and call the senders that wait for
+    /// their peers. Where one of these is in the same task, they would keep each other busy for ever.
+    fn would_disturb(&self, place: &Place<'_>, cx: &Context<'_>) -> bool {
+        let readiness = self.readiness.borrow();
+        readiness.senders_settle() && readiness.is_uncalled(Direction::Read, place, cx.waker())
     }
 
     /// Fails once the context is shut down: libzmq itself may not know of it.
