@@ -85,7 +85,7 @@ pub enum Error {
     #[error(transparent)]
     Elapsed(#[from] Elapsed),
     /// libzmq refused the operation.
-    #[error("cannot {operation}")]
+    #[error("cannot {operation}{}", in_words(*source))]
     Zmq {
         /// What was attempted, for a reader: `send`, `bind tcp://127.0.0.1:5555`.
         operation: Cow<'static, str>,
@@ -118,6 +118,15 @@ impl Error {
             Self::Os(error) => error.source.raw_os_error(),
             _ => None,
         }
+    }
+}
+
+/// What libzmq's own words leave open.
+fn in_words(refused: zmq::Error) -> &'static str {
+    match refused {
+        zmq::Error::EFSM => ": this socket sends and receives by turns",
+        zmq::Error::EHOSTUNREACH => ": there is no such peer",
+        _ => "",
     }
 }
 
@@ -333,6 +342,12 @@ impl std::error::Error for SendError {
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         error.error
+    }
+}
+
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        error.error.into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! One whole message: what a socket sends and receives, and what people build it from.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::ops::{Deref, DerefMut};
 
 use smallvec::SmallVec;
@@ -247,6 +248,15 @@ impl<'a> IntoIterator for &'a Multipart {
     }
 }
 
+impl<'a> IntoIterator for &'a mut Multipart {
+    type Item = &'a mut Message;
+    type IntoIter = std::slice::IterMut<'a, Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.frames.iter_mut()
+    }
+}
+
 /// The frames of a [`Multipart`], one by one.
 ///
 /// # Examples
@@ -279,6 +289,8 @@ impl DoubleEndedIterator for IntoIter {
 }
 
 impl ExactSizeIterator for IntoIter {}
+
+impl FusedIterator for IntoIter {}
 
 impl<T: IntoFrame> FromIterator<T> for Multipart {
     fn from_iter<I: IntoIterator<Item = T>>(frames: I) -> Self {
@@ -335,6 +347,14 @@ impl From<&String> for Multipart {
 impl From<&[u8]> for Multipart {
     #[inline]
     fn from(bytes: &[u8]) -> Self {
+        Self::from_frame(bytes.into_frame())
+    }
+}
+
+/// One frame of these bytes.
+impl<const N: usize> From<[u8; N]> for Multipart {
+    #[inline]
+    fn from(bytes: [u8; N]) -> Self {
         Self::from_frame(bytes.into_frame())
     }
 }
@@ -478,6 +498,7 @@ mod tests {
         assert_eq!(texts(&String::from("a").into()), ["a"]);
         assert_eq!(texts(&(&b"a"[..]).into()), ["a"]);
         assert_eq!(texts(&b"ab".into()), ["ab"]);
+        assert_eq!(texts(&(*b"ab").into()), ["ab"]);
         assert_eq!(texts(&vec![b'a', b'b'].into()), ["ab"]);
         assert_eq!(texts(&Box::<[u8]>::from(*b"ab").into()), ["ab"]);
         assert_eq!(texts(&["a", "b"].into()), ["a", "b"]);
@@ -495,6 +516,15 @@ mod tests {
         assert_eq!(frames.next_back().unwrap().as_str(), Some("c"));
         assert_eq!(frames.len(), 2);
         assert!(frames.rev().map(|frame| frame.as_str().unwrap().to_owned()).eq(["b", "a"]));
+    }
+
+    #[test]
+    fn frames_can_be_replaced_in_place() {
+        let mut message = Multipart::from(["a", "b"]);
+        for frame in &mut message {
+            *frame = "c".into();
+        }
+        assert_eq!(texts(&message), ["c", "c"]);
     }
 
     #[test]

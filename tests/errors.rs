@@ -251,7 +251,7 @@ fn out_of_turn_is_answered_at_once() {
     req.connect("inproc://turns").unwrap();
     let refused = |error: Error, operation: &str| {
         assert_eq!(zmq_error(&error), zmq::Error::EFSM);
-        assert_eq!(chain(&error)[0], format!("cannot {operation}"));
+        assert_eq!(chain(&error)[0], format!("cannot {operation}: this socket sends and receives by turns"));
         assert_eq!(io_kind(error), io::ErrorKind::Other);
     };
     let cannot_send = |outcome: Vec<(Error, Multipart)>| {
@@ -325,10 +325,12 @@ fn a_mandatory_router_gives_back_what_nobody_can_take() {
         for (error, message) in refusals(&router, || ["ghost", "x", "y"].into()) {
             assert_eq!(zmq_error(&error), zmq::Error::EHOSTUNREACH);
             assert_eq!(message, ["ghost", "x", "y"].into());
-            assert_eq!(chain(&error)[0], "cannot send");
+            assert_eq!(chain(&error)[0], "cannot send: there is no such peer");
             assert_eq!(io_kind(error), io::ErrorKind::HostUnreachable);
         }
     };
+    let error: io::Error = router.try_send(["ghost", "x"]).unwrap_err().into();
+    assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
     unreachable();
     dealer.get_ref().set_identity(b"known").unwrap();
     dealer.connect("inproc://mandatory").unwrap();
@@ -377,7 +379,7 @@ fn what_the_zmq_crate_answers_converts_too() {
     let out_of_turn = Error::from(zmq::Error::EFSM);
     assert_eq!(zmq_error(&out_of_turn), zmq::Error::EFSM);
     assert_eq!(out_of_turn.errno(), Some(zmq::Error::EFSM.to_raw()));
-    assert_eq!(chain(&out_of_turn)[0], "cannot do as the zmq crate was asked");
+    assert_eq!(chain(&out_of_turn)[0], "cannot do as the zmq crate was asked: this socket sends and receives by turns");
 }
 
 #[test]
@@ -415,7 +417,7 @@ fn a_refused_message_converts_and_prints_without_its_payload() {
     }
     let message = refused().into_message();
     assert_eq!(format!("{message:?}"), "Multipart[5, 9]");
-    assert_eq!(chain(&refused()), ["cannot send", "Host unreachable"]);
+    assert_eq!(chain(&refused()), ["cannot send: there is no such peer", "Host unreachable"]);
     let error: Error = refused().into();
     assert_eq!(zmq_error(&error), zmq::Error::EHOSTUNREACH);
 }
