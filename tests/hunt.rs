@@ -19,7 +19,7 @@ use calloop::ping::make_ping;
 use calloop::{EventLoop, EventSource, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart};
-use common::{Rig, drain, router_and_full_peers};
+use common::{BeforeSleep, Rig, drain, router_and_full_peers};
 use futures::{FutureExt, Sink, SinkExt, Stream};
 
 /// So long is for ever: nothing here has to wait for more than a few milliseconds.
@@ -488,42 +488,6 @@ fn a_stream_of_errors_lets_the_loop_go_on() {
 }
 
 // 9. A look that watches.
-
-/// A source that does something in each `before_sleep`: behind the hub's, if it came later.
-struct BeforeSleep<F>(F);
-
-impl<F: FnMut()> EventSource for BeforeSleep<F> {
-    type Event = ();
-    type Metadata = ();
-    type Ret = ();
-    type Error = io::Error;
-
-    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
-
-    fn process_events<C>(&mut self, _: Readiness, _: Token, _: C) -> io::Result<PostAction>
-    where
-        C: FnMut((), &mut ()),
-    {
-        Ok(PostAction::Continue)
-    }
-
-    fn register(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn unregister(&mut self, _: &mut calloop::Poll) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
-        (self.0)();
-        Ok(None)
-    }
-}
 
 #[test]
 fn what_is_swallowed_behind_the_last_look_is_looked_for_at_once() {

@@ -10,7 +10,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,33 +25,7 @@ use futures::stream::FusedStream;
 use futures::task::LocalSpawnExt;
 use futures::{FutureExt, Sink, SinkExt, StreamExt};
 
-use support::{DEADLINE, Wakes, Watchdog, eventually, now, poll_once, poll_with, run, turn_until};
-
-/// These tests count the descriptors of the process, so they take turns. At its end each has given all of them back.
-struct Alone {
-    descriptors: usize,
-    _watchdog: Watchdog,
-    _turn: MutexGuard<'static, ()>,
-}
-
-fn alone() -> Alone {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Alone { descriptors: descriptors(), _watchdog: Watchdog::new(), _turn: turn }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            // A closed socket's are given back by libzmq's own threads.
-            eventually("the descriptors are back", || descriptors() <= self.descriptors);
-        }
-    }
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
+use support::{DEADLINE, Wakes, alone, descriptors, eventually, now, poll_once, poll_with, run, turn_until};
 
 fn endpoint() -> String {
     static LAST: AtomicU32 = AtomicU32::new(0);

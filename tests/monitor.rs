@@ -12,7 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 
 use common::Rng;
-use support::{Watchdog, eventually, run};
+use support::{alone, descriptors, eventually, run};
 
 const TCP: &str = "tcp://127.0.0.1:*";
 
@@ -31,32 +31,6 @@ fn fixture() -> (EventLoop<'static, ()>, AsyncZmqContext) {
     let event_loop = EventLoop::try_new().unwrap();
     let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
     (event_loop, context)
-}
-
-/// Some of these tests count the descriptors of the process, so they take turns; a blocked loop ends the process.
-struct Alone {
-    descriptors: usize,
-    _watchdog: Watchdog,
-    _turn: MutexGuard<'static, ()>,
-}
-
-fn alone() -> Alone {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Alone { descriptors: descriptors(), _watchdog: Watchdog::new(), _turn: turn }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            // libzmq's threads give them back, and are gone themselves then.
-            eventually("the descriptors are back", || descriptors() <= self.descriptors);
-        }
-    }
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 async fn next(monitor: &mut Monitor) -> MonitorEvent {

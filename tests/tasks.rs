@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 use calloop::generic::{Generic, NoIoDrop};
 use calloop::ping::{Ping, make_ping};
 use calloop::timer::{TimeoutAction, Timer};
-use calloop::{EventLoop, EventSource, Interest, LoopHandle, Mode, PostAction, Readiness, Token, TokenFactory};
+use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction};
 use calloop_zmq::kind::{Pull, Push};
 use calloop_zmq::{AsyncZmqContext, Elapsed, JoinError, JoinHandle, Tasks};
 use futures::future::join_all;
 
-use common::Rng;
+use common::{BeforeSleep, Rng};
 use support::{DEADLINE, Wakes, Watchdog, now, poll_once, poll_with, run, run_counted, turn};
 
 /// A loop that sleeps that long in these tests was not woken.
@@ -159,42 +159,6 @@ struct OnDrop<F: FnMut()>(F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
-    }
-}
-
-/// A source that does something before each sleep of the loop, and nothing else.
-struct BeforeSleep<F>(F);
-
-impl<F: FnMut()> EventSource for BeforeSleep<F> {
-    type Event = ();
-    type Metadata = ();
-    type Ret = ();
-    type Error = io::Error;
-
-    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
-
-    fn process_events<C>(&mut self, _: Readiness, _: Token, _: C) -> io::Result<PostAction>
-    where
-        C: FnMut((), &mut ()),
-    {
-        Ok(PostAction::Continue)
-    }
-
-    fn register(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn unregister(&mut self, _: &mut calloop::Poll) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
-        (self.0)();
-        Ok(None)
     }
 }
 

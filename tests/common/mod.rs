@@ -7,7 +7,6 @@
 pub(crate) mod hand;
 
 use std::cell::{Cell, RefCell};
-use std::env;
 use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
@@ -15,9 +14,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, io};
 
 use calloop::futures::Scheduler;
-use calloop::{EventLoop, LoopHandle};
+use calloop::{EventLoop, EventSource, LoopHandle, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Kind, Router};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket};
 
@@ -373,4 +373,41 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// As many, or a part of them (`FEWER=10`: a tenth) where a tool makes everything fifty times slower.
 pub(crate) fn fewer(count: u64) -> u64 {
     count / env::var("FEWER").map_or(1, |part| part.parse().unwrap())
+}
+
+/// A source that does something before each sleep of the loop, and nothing else: behind the look of
+/// this crate, if it came later.
+pub(crate) struct BeforeSleep<F>(pub(crate) F);
+
+impl<F: FnMut()> EventSource for BeforeSleep<F> {
+    type Event = ();
+    type Metadata = ();
+    type Ret = ();
+    type Error = io::Error;
+
+    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
+
+    fn process_events<C>(&mut self, _: Readiness, _: Token, _: C) -> io::Result<PostAction>
+    where
+        C: FnMut((), &mut ()),
+    {
+        Ok(PostAction::Continue)
+    }
+
+    fn register(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &mut calloop::Poll, _: &mut TokenFactory) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn unregister(&mut self, _: &mut calloop::Poll) -> calloop::Result<()> {
+        Ok(())
+    }
+
+    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
+        (self.0)();
+        Ok(None)
+    }
 }

@@ -6,12 +6,11 @@
 use std::future::{Future, poll_fn};
 use std::mem::replace;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
-use std::{process, thread};
+use std::{fs, process, thread};
 
 use calloop::EventLoop;
 use calloop::timer::{TimeoutAction, Timer};
@@ -136,4 +135,30 @@ pub fn now<F: Future + Unpin>(mut future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("it waits"),
     }
+}
+
+/// Some tests count the descriptors of the process, so they take turns; a blocked loop ends the process.
+pub struct Alone {
+    pub descriptors: usize,
+    _watchdog: Watchdog,
+    _turn: MutexGuard<'static, ()>,
+}
+
+pub fn alone() -> Alone {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { descriptors: descriptors(), _watchdog: Watchdog::new(), _turn: turn }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            // libzmq's threads give them back, and are gone themselves then.
+            eventually("the descriptors are back", || descriptors() <= self.descriptors);
+        }
+    }
+}
+
+pub fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }
