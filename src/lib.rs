@@ -159,6 +159,7 @@ mod model;
 mod monitor;
 mod monitor_event;
 mod multipart;
+mod outbox;
 mod peers;
 mod property;
 mod proxy;

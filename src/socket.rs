@@ -1,7 +1,6 @@
 //! The socket: its endpoints, the bare socket inside it, and its end. Receiving and sending have files of their own.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -13,14 +12,15 @@ use crate::context::Core;
 use crate::error::{Error, SendError};
 use crate::ffi::{self, EndpointCall, Errno, Timeouts};
 use crate::guard;
-use crate::kind::{Kind, Sub, XSub};
+use crate::kind::Kind;
 use crate::monitor::Monitored;
+#[cfg(doc)]
 use crate::multipart::Multipart;
+use crate::outbox::Outbox;
 use crate::readiness::{Direction, Place, WriteOrder};
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::state::{Attachment, State, Wait};
 use crate::subscribers::Audience;
-use crate::subscription::Subscription;
 use crate::trace::{Event, Life, Trace};
 use crate::transmit::Transmitter;
 
@@ -481,182 +481,11 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 }
 
-impl AsyncZmqSocket<Sub> {
-    /// Subscribes to the messages whose first frame begins with `topic`; an empty topic is all of them.
-    ///
-    /// Subscriptions add up, and the same one made twice must be taken back twice (`ZMQ_SUBSCRIBE`).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Terminated`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{Sub, XPub}};
-    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
-    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
-    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<Sub>()?);
-    /// # publisher.bind("inproc://weather")?;
-    /// # subscriber.connect("inproc://weather")?;
-    /// # event_loop.block_on(async {
-    /// subscriber.subscribe("oslo")?;
-    /// # assert_eq!(Subscription::from(publisher.recv().await?), Subscription::Subscribe(b"oslo".to_vec()));
-    /// publisher.send(["oslo", "12C"]).await?;
-    /// assert_eq!(subscriber.recv().await?, ["oslo", "12C"].into());
-    /// # calloop_zmq::Result::Ok(())
-    /// # }, &mut (), |()| {})?.unwrap()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
-        self.state().check()?;
-        self.socket.get_ref().set_subscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("subscribe"))
-    }
-
-    /// Takes a subscription back (`ZMQ_UNSUBSCRIBE`). A message that was already on its way may still be received.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Terminated`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{Sub, XPub}};
-    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
-    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
-    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<Sub>()?);
-    /// # publisher.bind("inproc://weather")?;
-    /// # subscriber.connect("inproc://weather")?;
-    /// # event_loop.block_on(async {
-    /// subscriber.subscribe("oslo")?;
-    /// subscriber.unsubscribe("oslo")?;
-    /// # publisher.recv().await?;
-    /// let news = Subscription::from(publisher.recv().await?);
-    /// assert_eq!(news, Subscription::Unsubscribe(b"oslo".to_vec()));
-    /// # calloop_zmq::Result::Ok(())
-    /// # }, &mut (), |()| {})?.unwrap()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
-        self.state().check()?;
-        self.socket.get_ref().set_unsubscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("unsubscribe"))
-    }
-}
-
-impl AsyncZmqSocket<XSub> {
-    /// Sends the subscription message for `topic`: a byte 1, then the topic (RFC 29). libzmq never lets it wait.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Terminated`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{XSub, XPub}};
-    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
-    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
-    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<XSub>()?);
-    /// # publisher.bind("inproc://weather")?;
-    /// # subscriber.connect("inproc://weather")?;
-    /// # event_loop.block_on(async {
-    /// subscriber.subscribe("oslo")?;
-    /// # assert_eq!(Subscription::from(publisher.recv().await?), Subscription::Subscribe(b"oslo".to_vec()));
-    /// publisher.send(["oslo", "12C"]).await?;
-    /// assert_eq!(subscriber.recv().await?, ["oslo", "12C"].into());
-    /// # calloop_zmq::Result::Ok(())
-    /// # }, &mut (), |()| {})?.unwrap()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
-        self.try_send(Subscription::Subscribe(topic.as_ref().to_vec()))?;
-        Ok(())
-    }
-
-    /// Sends the unsubscription message for `topic`: a byte 0, then the topic (RFC 29).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Terminated`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{XSub, XPub}};
-    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
-    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
-    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<XSub>()?);
-    /// # publisher.bind("inproc://weather")?;
-    /// # subscriber.connect("inproc://weather")?;
-    /// # event_loop.block_on(async {
-    /// subscriber.subscribe("oslo")?;
-    /// subscriber.unsubscribe("oslo")?;
-    /// # publisher.recv().await?;
-    /// let news = Subscription::from(publisher.recv().await?);
-    /// assert_eq!(news, Subscription::Unsubscribe(b"oslo".to_vec()));
-    /// # calloop_zmq::Result::Ok(())
-    /// # }, &mut (), |()| {})?.unwrap()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
-        self.try_send(Subscription::Unsubscribe(topic.as_ref().to_vec()))?;
-        Ok(())
-    }
-}
-
 impl<K: Kind> fmt::Debug for AsyncZmqSocket<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncZmqSocket")
             .field("kind", &K::SOCKET_TYPE)
             .field("state", &self.attachment.state)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the Sink accepted and libzmq did not take yet, and what libzmq refused.
-///
-/// One message, since a Sink is not ready before it is empty. Only several tasks that were all told "ready" before any
-/// of them sent can make it more, and none of theirs is lost.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    held: RefCell<VecDeque<Multipart>>,
-    refused: RefCell<VecDeque<Multipart>>,
-}
-
-impl Outbox {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.held.borrow().is_empty()
-    }
-
-    pub(crate) fn push(&self, message: Multipart) {
-        self.held.borrow_mut().push_back(message);
-    }
-
-    pub(crate) fn pop(&self) -> Option<Multipart> {
-        self.held.borrow_mut().pop_front()
-    }
-
-    /// Undoes a [`pop`](Self::pop).
-    pub(crate) fn put_back(&self, message: Multipart) {
-        self.held.borrow_mut().push_front(message);
-    }
-
-    pub(crate) fn refuse(&self, message: Multipart) {
-        self.refused.borrow_mut().push_back(message);
-    }
-
-    /// The Sink is given another message: what was refused before is nobody's business any more.
-    #[inline]
-    pub(crate) fn forget_refused(&self) {
-        if !self.refused.borrow().is_empty() {
-            self.refused.borrow_mut().clear();
-        }
-    }
-
-    pub(crate) fn take(&self) -> Option<Multipart> {
-        let refused = self.refused.borrow_mut().pop_front();
-        refused.or_else(|| self.pop())
     }
 }

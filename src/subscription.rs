@@ -1,10 +1,15 @@
-//! What an XPUB receives: subscriptions, in the form that they have on the wire.
+//! Subscriptions: made by a SUB, received by an XPUB and sent by an XSUB in the form that they have on the wire.
 
 use std::fmt;
 
+#[cfg(doc)]
+use crate::error::Error;
+use crate::ffi::Errno;
+use crate::kind::{Sub, XSub};
 use crate::multipart::Multipart;
+use crate::socket::AsyncZmqSocket;
 
-/// A message that an [`XPub`](crate::kind::XPub) received, or that an [`XSub`](crate::kind::XSub) sends (RFC 29).
+/// A message that an [`XPub`](crate::kind::XPub) received, or that an [`XSub`] sends (RFC 29).
 ///
 /// On the wire a subscription is one frame: a byte 1, or 0 to take it back, then the topic. All else that comes upstream is
 /// a message that an XSUB sent. Unless told otherwise (`set_xpub_verbose`), libzmq passes only the first subscription to a
@@ -79,6 +84,130 @@ impl fmt::Debug for Subscription {
             Self::Unsubscribe(topic) => write!(f, "Unsubscribe({})", topic.escape_ascii()),
             Self::Message(message) => f.debug_tuple("Message").field(message).finish(),
         }
+    }
+}
+
+impl AsyncZmqSocket<Sub> {
+    /// Subscribes to the messages whose first frame begins with `topic`; an empty topic is all of them.
+    ///
+    /// Subscriptions add up, and the same one made twice must be taken back twice (`ZMQ_SUBSCRIBE`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{Sub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<Sub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// # assert_eq!(Subscription::from(publisher.recv().await?), Subscription::Subscribe(b"oslo".to_vec()));
+    /// publisher.send(["oslo", "12C"]).await?;
+    /// assert_eq!(subscriber.recv().await?, ["oslo", "12C"].into());
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.state().check()?;
+        self.raw().get_ref().set_subscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("subscribe"))
+    }
+
+    /// Takes a subscription back (`ZMQ_UNSUBSCRIBE`). A message that was already on its way may still be received.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{Sub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<Sub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// subscriber.unsubscribe("oslo")?;
+    /// # publisher.recv().await?;
+    /// let news = Subscription::from(publisher.recv().await?);
+    /// assert_eq!(news, Subscription::Unsubscribe(b"oslo".to_vec()));
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.state().check()?;
+        self.raw().get_ref().set_unsubscribe(topic.as_ref()).map_err(|error| Errno::from(error).error("unsubscribe"))
+    }
+}
+
+impl AsyncZmqSocket<XSub> {
+    /// Sends the subscription message for `topic`: a byte 1, then the topic (RFC 29). libzmq never lets it wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{XSub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<XSub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// # assert_eq!(Subscription::from(publisher.recv().await?), Subscription::Subscribe(b"oslo".to_vec()));
+    /// publisher.send(["oslo", "12C"]).await?;
+    /// assert_eq!(subscriber.recv().await?, ["oslo", "12C"].into());
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.try_send(Subscription::Subscribe(topic.as_ref().to_vec()))?;
+        Ok(())
+    }
+
+    /// Sends the unsubscription message for `topic`: a byte 0, then the topic (RFC 29).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Terminated`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, Subscription, kind::{XSub, XPub}};
+    /// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// # let (publisher, subscriber) = (context.socket::<XPub>()?, context.socket::<XSub>()?);
+    /// # publisher.bind("inproc://weather")?;
+    /// # subscriber.connect("inproc://weather")?;
+    /// # event_loop.block_on(async {
+    /// subscriber.subscribe("oslo")?;
+    /// subscriber.unsubscribe("oslo")?;
+    /// # publisher.recv().await?;
+    /// let news = Subscription::from(publisher.recv().await?);
+    /// assert_eq!(news, Subscription::Unsubscribe(b"oslo".to_vec()));
+    /// # calloop_zmq::Result::Ok(())
+    /// # }, &mut (), |()| {})?.unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unsubscribe(&self, topic: impl AsRef<[u8]>) -> crate::Result<()> {
+        self.try_send(Subscription::Unsubscribe(topic.as_ref().to_vec()))?;
+        Ok(())
     }
 }
 
