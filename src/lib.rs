@@ -186,9 +186,8 @@ pub mod zap;
 #[cfg(feature = "bytes")]
 pub use bytes::IntoBytes;
 pub use context::{AsyncZmqContext, Terminate};
-pub use error::{Elapsed, EndpointError, Error, FrameCountError, OsError, Result, SendError};
+pub use error::{Elapsed, EndpointError, Error, FrameCountError, OsError, Result, SendError, SetupError};
 pub use features::{Descriptor, Features, features};
-pub use guard::SetupError;
 pub use monitor::Monitor;
 pub use monitor_event::{MonitorEvent, ProtocolError};
 pub use multipart::{IntoFrame, IntoIter, Multipart};

@@ -111,6 +111,7 @@ use zmq::Message;
 
 use crate::error::Error;
 use crate::ffi::Errno;
+use crate::guard::ZAP_ENDPOINT;
 use crate::kind::{Kind, Router};
 use crate::{AsyncZmqContext, AsyncZmqSocket, Multipart};
 
@@ -228,7 +229,7 @@ impl<P: Policy> Authenticator<P> {
     /// ```
     pub fn new(context: &AsyncZmqContext, policy: P) -> crate::Result<Self> {
         let socket = context.socket::<Router>()?;
-        socket.bind(ENDPOINT).map_err(|error| match error {
+        socket.bind(ZAP_ENDPOINT).map_err(|error| match error {
             Error::Zmq { source: source @ zmq::Error::EADDRINUSE, .. } => {
                 Error::Zmq { operation: "be a context's second ZAP handler".into(), source }
             }
@@ -431,7 +432,7 @@ impl Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         // Closing is done by another thread, some time later: by then a next authenticator may want the place.
-        let _ = self.socket.unbind(ENDPOINT);
+        let _ = self.socket.unbind(ZAP_ENDPOINT);
         // Each request has its answer (RFC 27), also those that were not read yet.
         for _ in 0..LAST_LOOK {
             let Ok(Some(message)) = self.socket.try_recv() else { break };
@@ -444,7 +445,5 @@ impl Drop for Counter {
     }
 }
 
-/// Where libzmq asks (RFC 27).
-pub(crate) const ENDPOINT: &str = "inproc://zeromq.zap.01";
 /// How many requests that nobody has read yet are answered at the end, at most.
 const LAST_LOOK: usize = 10_000;
