@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use crate::readiness::Direction;
+use crate::events::Direction;
 
 /// The turn of the loop, for all sockets of a context.
 #[derive(Debug)]

@@ -23,9 +23,9 @@ use zmq::Message;
 use zmq_sys::{zmq_errno, zmq_msg_t};
 
 use crate::error::{EndpointError, Error, OsError};
+use crate::events::Events;
 #[cfg(test)]
 use crate::model::libzmq as zmq_sys;
-use crate::readiness::Events;
 
 /// A ZeroMQ socket, with the pointer that libzmq's own calls need.
 pub(crate) struct Socket {

@@ -145,6 +145,7 @@ mod bytes;
 mod clock;
 mod context;
 mod error;
+mod events;
 mod features;
 mod ffi;
 #[cfg(any(fuzzing, test))]
@@ -154,6 +155,7 @@ mod guard;
 pub mod guide;
 mod hub;
 pub mod kind;
+mod line;
 #[cfg(test)]
 mod model;
 mod monitor;
@@ -181,6 +183,7 @@ mod tasks;
 mod timer;
 mod trace;
 mod transmit;
+mod wakes;
 pub mod zap;
 
 #[cfg(feature = "bytes")]

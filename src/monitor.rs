@@ -18,12 +18,12 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 
 use crate::error::Error;
+use crate::events::Direction;
 use crate::ffi::{self, EndpointCall, Errno, EventMask};
 use crate::kind::{Kind, Pair};
 use crate::monitor_event::MonitorEvent;
 use crate::multipart::Multipart;
 use crate::peers::Peers;
-use crate::readiness::Direction;
 use crate::socket::AsyncZmqSocket;
 use crate::state::State;
 

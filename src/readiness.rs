@@ -24,46 +24,13 @@
 //!
 //! Wakers are handed out in [`Wakes`], to be woken when nothing is borrowed: a waker may run code that comes back here.
 
-#![allow(clippy::indexing_slicing, reason = "a line's keys are its own, and no one leaves it twice")]
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-use slab::Slab;
-use smallvec::SmallVec;
-
+use crate::events::{Direction, Events};
+use crate::line::{Line, Ticket};
 use crate::seeded::{Bug, seeded};
 use crate::trace::{Side, Trace};
-
-/// What one read of `ZMQ_EVENTS` said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Events {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-}
-
-impl Events {
-    pub(crate) fn only(direction: Direction) -> Self {
-        Self { readable: direction == Direction::Read, writable: direction == Direction::Write }
-    }
-
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self { readable: self.readable || other.readable, writable: self.writable || other.writable }
-    }
-
-    pub(crate) fn has(self, direction: Direction) -> bool {
-        match direction {
-            Direction::Read => self.readable,
-            Direction::Write => self.writable,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
+use crate::wakes::Wakes;
 
 /// What the writers of a socket wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +47,6 @@ pub(crate) enum Place<'a> {
     Slot,
     Line(&'a mut Option<Ticket>),
 }
-
-/// A place in a line. It is given up by [`Readiness::leave`] and by nothing else.
-#[derive(Debug)]
-pub(crate) struct Ticket(usize);
 
 /// The waiters of one socket.
 #[derive(Debug)]
@@ -122,9 +85,9 @@ impl Readiness {
         }
         let line = &self.waiters(direction).line;
         match place {
-            Place::Slot => line.first.is_none() || self.waiters(direction).slot_called,
-            Place::Line(None) => line.first.is_none() || seeded(Bug::NewcomerOvertakes),
-            Place::Line(Some(ticket)) => line.first == Some(ticket.0) || line.entries[ticket.0].waker.is_none(),
+            Place::Slot => line.is_empty() || self.waiters(direction).slot_called,
+            Place::Line(None) => line.is_empty() || seeded(Bug::NewcomerOvertakes),
+            Place::Line(Some(ticket)) => line.is_first(ticket) || line.is_called(ticket),
         }
     }
 
@@ -136,20 +99,20 @@ impl Readiness {
         let mut released = Wakes::default();
         if seeded(Bug::OneWakerForBoth) {
             let other = Events { readable: direction == Direction::Write, writable: direction == Direction::Read };
-            self.call(other).called.clear();
+            self.call(other).forget();
         }
         let waiters = self.waiters_mut(direction);
         match place {
             Place::Slot => {
                 waiters.slot_held_up = false;
                 match &mut waiters.slot {
-                    Some(held) if held.will_wake(&waker) => released.unneeded = Some(waker),
-                    slot if seeded(Bug::ReplacedWakerNotWoken) => released.unneeded = slot.replace(waker),
+                    Some(held) if held.will_wake(&waker) => released.release(Some(waker)),
+                    slot if seeded(Bug::ReplacedWakerNotWoken) => released.release(slot.replace(waker)),
                     slot => released.add(waiters.side, slot.replace(waker)),
                 }
             }
-            Place::Line(Some(ticket)) => released.unneeded = waiters.line.wait_again(ticket.0, waker),
-            Place::Line(ticket) => **ticket = Some(Ticket(waiters.line.join(waker))),
+            Place::Line(Some(ticket)) => released.release(waiters.line.wait_again(ticket, waker)),
+            Place::Line(ticket) => **ticket = Some(waiters.line.join(waker)),
         }
         released
     }
@@ -165,7 +128,7 @@ impl Readiness {
 
     /// The same for a place in the line.
     pub(crate) fn line_is_uncalled(&self, direction: Direction, ticket: &Ticket, waker: &Waker) -> bool {
-        self.waiters(direction).line.waits_with(ticket.0, waker)
+        self.waiters(direction).line.waits_with(ticket, waker)
     }
 
     /// The slot waits without a try of its own, because there is a line. A Sink has room for a message of its own, so that
@@ -183,16 +146,16 @@ impl Readiness {
     /// Gives a place in the line up: its operation ended (`took_turn`), or its future was dropped.
     ///
     /// Its turn passes on to the next: more may be there, and the call that it got may have been the only one.
-    #[allow(clippy::needless_pass_by_value, reason = "the ticket ends here")]
     pub(crate) fn leave(&mut self, direction: Direction, ticket: Ticket, took_turn: bool) -> Wakes {
         let waiters = self.waiters_mut(direction);
         let mut wakes = Wakes::default();
-        wakes.unneeded = waiters.line.leave(ticket.0);
+        let had_turn = took_turn || waiters.line.is_called(&ticket);
+        wakes.release(waiters.line.leave(ticket));
         let lost = seeded(if took_turn { Bug::BatonLostOnSuccess } else { Bug::BatonLostOnCancel });
-        if (wakes.unneeded.is_none() || took_turn) && !lost {
+        if had_turn && !lost {
             waiters.call_slot(&mut wakes);
             waiters.call_first(&mut wakes);
-        } else if waiters.slot_held_up && waiters.line.first.is_none() {
+        } else if waiters.slot_held_up && waiters.line.is_empty() {
             waiters.call_slot(&mut wakes);
         }
         wakes
@@ -202,18 +165,17 @@ impl Readiness {
     pub(crate) fn stand_by(&mut self, place: &mut Option<Ticket>, waker: &Waker) -> Wakes {
         let mut released = Wakes::default();
         match place {
-            Some(ticket) if self.bystanders.waits_with(ticket.0, waker) => {}
-            Some(ticket) => released.unneeded = self.bystanders.wait_again(ticket.0, waker.clone()),
-            None => *place = Some(Ticket(self.bystanders.join(waker.clone()))),
+            Some(ticket) if self.bystanders.waits_with(ticket, waker) => {}
+            Some(ticket) => released.release(self.bystanders.wait_again(ticket, waker.clone())),
+            None => *place = Some(self.bystanders.join(waker.clone())),
         }
         released
     }
 
     /// Stands by no more.
-    #[allow(clippy::needless_pass_by_value, reason = "the ticket ends here")]
     pub(crate) fn stand_down(&mut self, ticket: Ticket) -> Wakes {
         let mut wakes = Wakes::default();
-        wakes.unneeded = self.bystanders.leave(ticket.0);
+        wakes.release(self.bystanders.leave(ticket));
         wakes
     }
 
@@ -289,7 +251,7 @@ impl Readiness {
             waiters.call_all(&mut wakes);
         }
         // Nobody told that these wait, so nobody tells that they are woken.
-        self.bystanders.call_all(Side::default(), &mut wakes);
+        self.bystanders.call_all(|waker| wakes.add(Side::default(), Some(waker)));
         wakes
     }
 
@@ -324,54 +286,6 @@ impl Readiness {
     }
 }
 
-/// Wakers to wake as soon as nothing is borrowed. Dropping it wakes them.
-///
-/// A waker that is not needed any more is in here too: the last one of a task owns it, and may drop anything.
-#[must_use = "bind it, so that it wakes after the borrow it came from has ended"]
-#[derive(Debug, Default)]
-pub(crate) struct Wakes {
-    called: SmallVec<[(Waker, Side); 2]>,
-    unneeded: Option<Waker>,
-}
-
-impl Wakes {
-    fn add(&mut self, side: Side, called: Option<Waker>) {
-        if let Some(waker) = called {
-            self.called.push((waker, side));
-        }
-    }
-
-    pub(crate) fn append(&mut self, mut others: Self) {
-        self.called.append(&mut others.called);
-    }
-}
-
-impl FromIterator<Waker> for Wakes {
-    fn from_iter<I: IntoIterator<Item = Waker>>(wakers: I) -> Self {
-        Self { called: wakers.into_iter().map(|waker| (waker, Side::default())).collect(), unneeded: None }
-    }
-}
-
-impl Drop for Wakes {
-    #[inline]
-    fn drop(&mut self) {
-        // Nearly always there is nobody.
-        if !self.called.is_empty() {
-            wake_all(&mut self.called);
-        }
-    }
-}
-
-#[cold]
-fn wake_all(called: &mut SmallVec<[(Waker, Side); 2]>) {
-    for (waker, side) in called.drain(..) {
-        side.woken();
-        // A waker that panics is reported by the panic hook. It must not keep the others from being woken, nor end the
-        // dispatch that we are in: calloop drops the rest of the batch then.
-        drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
-    }
-}
-
 /// The waiters of one direction.
 #[derive(Debug, Default)]
 struct Waiters {
@@ -387,18 +301,18 @@ struct Waiters {
 impl Waiters {
     #[inline]
     fn is_idle(&self) -> bool {
-        self.slot.is_none() && !self.slot_called && self.line.first.is_none()
+        self.slot.is_none() && !self.slot_called && self.line.is_empty()
     }
 
     #[inline]
     fn someone_waits(&self) -> bool {
-        self.slot.is_some() || self.line.waiting > 0
+        self.slot.is_some() || self.line.anyone_waits()
     }
 
     /// True if a call would find somebody: where one is called at a time, it may be that the first was called already
     /// and takes its time.
     fn can_be_called(&self, everyone: bool) -> bool {
-        self.slot.is_some() || if everyone { self.line.waiting > 0 } else { self.line.first_waits() }
+        self.slot.is_some() || if everyone { self.line.anyone_waits() } else { self.line.first_waits() }
     }
 
     fn call_slot(&mut self, wakes: &mut Wakes) {
@@ -416,96 +330,7 @@ impl Waiters {
     }
 
     fn call_all(&mut self, wakes: &mut Wakes) {
-        self.line.call_all(self.side, wakes);
-    }
-}
-
-/// First come, first served; leaving from anywhere in the line is one step.
-#[derive(Debug, Default)]
-struct Line {
-    entries: Slab<Entry>,
-    first: Option<usize>,
-    last: Option<usize>,
-    /// How many entries hold a waker, that is, have not been called.
-    waiting: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Taken when the entry is called.
-    waker: Option<Waker>,
-    before: Option<usize>,
-    behind: Option<usize>,
-}
-
-impl Line {
-    fn join(&mut self, waker: Waker) -> usize {
-        let key = self.entries.insert(Entry { waker: Some(waker), before: self.last, behind: None });
-        match self.last {
-            Some(last) => self.entries[last].behind = Some(key),
-            None => self.first = Some(key),
-        }
-        self.last = Some(key);
-        self.waiting += 1;
-        key
-    }
-
-    /// Keeps the place; the call, if there was one, is used up. Gives back the waker held until now.
-    fn wait_again(&mut self, key: usize, waker: Waker) -> Option<Waker> {
-        if seeded(Bug::OldWakerKept) && self.entries[key].waker.is_some() {
-            return Some(waker);
-        }
-        let held = self.entries[key].waker.replace(waker);
-        if held.is_none() {
-            self.waiting += 1;
-        }
-        held
-    }
-
-    /// Gives back the waker, unless the entry had been called.
-    fn leave(&mut self, key: usize) -> Option<Waker> {
-        let Entry { waker, before, behind } = self.entries.remove(key);
-        match before {
-            Some(before) => self.entries[before].behind = behind,
-            None => self.first = behind,
-        }
-        match behind {
-            Some(behind) => self.entries[behind].before = before,
-            None => self.last = before,
-        }
-        if waker.is_some() {
-            self.waiting -= 1;
-        }
-        waker
-    }
-
-    /// True if the entry waits with this waker, and has not been called.
-    fn waits_with(&self, key: usize, waker: &Waker) -> bool {
-        self.entries[key].waker.as_ref().is_some_and(|held| held.will_wake(waker))
-    }
-
-    fn first_waits(&self) -> bool {
-        self.first.is_some_and(|first| self.entries[first].waker.is_some())
-    }
-
-    fn call_first(&mut self) -> Option<Waker> {
-        self.call(self.first?)
-    }
-
-    fn call_all(&mut self, side: Side, wakes: &mut Wakes) {
-        let mut next = self.first;
-        while let Some(key) = next {
-            next = self.entries[key].behind;
-            wakes.add(side, self.call(key));
-        }
-    }
-
-    fn call(&mut self, key: usize) -> Option<Waker> {
-        let waker = self.entries[key].waker.take();
-        if waker.is_some() {
-            self.waiting -= 1;
-        }
-        waker
+        self.line.call_all(|waker| wakes.add(self.side, Some(waker)));
     }
 }
 
@@ -608,7 +433,7 @@ mod tests {
             waiters[served].leave(&mut readiness, READ, true);
             assert_eq!(waiters.iter().map(Waiter::wakes).sum::<usize>(), (served + 2).min(1000));
         }
-        assert!(!readiness.anyone_waits() && readiness.read.line.entries.is_empty());
+        assert!(!readiness.anyone_waits() && readiness.in_lines() == 0);
     }
 
     #[test]
@@ -630,7 +455,7 @@ mod tests {
         first.leave(&mut readiness, READ, true);
         assert_eq!((second.wakes(), third.wakes()), (0, 1));
         third.leave(&mut readiness, READ, true);
-        assert!(readiness.read.line.entries.is_empty() && readiness.read.line.waiting == 0);
+        assert!(readiness.in_lines() == 0 && !readiness.anyone_waits());
     }
 
     #[test]
@@ -854,16 +679,6 @@ mod tests {
         assert!(!second.may_try(&readiness, READ));
         drop(readiness.end());
         assert!(second.may_try(&readiness, READ));
-    }
-
-    #[test]
-    fn events_add_up_by_direction() {
-        assert_eq!([READ, WRITE].map(Events::only), [IN, OUT]);
-        assert_eq!([NOTHING.and(IN), NOTHING.and(OUT), IN.and(NOTHING), OUT.and(NOTHING)], [IN, OUT, IN, OUT]);
-        assert_eq!(
-            [IN, OUT, NOTHING].map(|events| [READ, WRITE].map(|direction| events.has(direction))),
-            [[true, false], [false, true], [false, false],]
-        );
     }
 
     #[test]

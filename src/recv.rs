@@ -10,10 +10,11 @@ use std::task::{Context, Poll};
 use futures_core::{FusedStream, Stream};
 
 use crate::error::Error;
+use crate::events::Direction;
 use crate::ffi::{self, Errno};
 use crate::kind::{CanRecv, Kind};
 use crate::multipart::Multipart;
-use crate::readiness::{Direction, Place};
+use crate::readiness::Place;
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;

@@ -5,10 +5,10 @@ use std::future::{Future, poll_fn};
 use std::task::{Poll, ready};
 
 use crate::error::SendError;
+use crate::events::Direction;
 use crate::ffi::Errno;
 use crate::kind::Req;
 use crate::multipart::Multipart;
-use crate::readiness::Direction;
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 

@@ -11,13 +11,15 @@ use std::task::{Context, Poll};
 use futures_sink::Sink;
 
 use crate::error::{Error, SendError};
+use crate::events::Direction;
 use crate::ffi::Errno;
 use crate::kind::{CanSend, Kind};
 use crate::multipart::Multipart;
-use crate::readiness::{Direction, Place, Wakes};
+use crate::readiness::Place;
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
+use crate::wakes::Wakes;
 
 impl<K: Kind> AsyncZmqSocket<K> {
     /// Sends a message, waiting while libzmq has no room for it.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use crate::context::Core;
 use crate::error::{Error, SendError};
+use crate::events::Direction;
 use crate::ffi::{self, EndpointCall, Errno, Timeouts};
 use crate::guard;
 use crate::kind::Kind;
@@ -17,7 +18,7 @@ use crate::monitor::Monitored;
 #[cfg(doc)]
 use crate::multipart::Multipart;
 use crate::outbox::Outbox;
-use crate::readiness::{Direction, Place, WriteOrder};
+use crate::readiness::{Place, WriteOrder};
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::state::{Attachment, State, Wait};
 use crate::subscribers::Audience;

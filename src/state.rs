@@ -10,13 +10,16 @@ use std::time::Instant;
 use crate::budget::Budget;
 use crate::clock;
 use crate::error::Error;
+use crate::events::{Direction, Events};
 use crate::ffi::{self, Errno};
 use crate::hub::{Hub, Look, Member, Membership};
-use crate::readiness::{Direction, Events, Place, Readiness, Ticket, Wakes, WriteOrder};
+use crate::line::Ticket;
+use crate::readiness::{Place, Readiness, WriteOrder};
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::settling::{Settling, Verdict};
 use crate::source::{Registration, SocketSource, Watched};
 use crate::trace::{Event, Trace};
+use crate::wakes::Wakes;
 
 /// The state of one socket.
 pub(crate) struct State {

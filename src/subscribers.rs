@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::task::{Poll, Waker};
 
+use crate::events::Direction;
 use crate::kind::XPub;
 use crate::multipart::Multipart;
-use crate::readiness::{Direction, Wakes};
 use crate::socket::AsyncZmqSocket;
 use crate::state::Wait;
 use crate::subscription::Subscription;
+use crate::wakes::Wakes;
 
 impl AsyncZmqSocket<XPub> {
     /// Waits until the subscriptions to exactly this topic are at least so many. What is published then reaches them

@@ -17,7 +17,7 @@ use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventSource, Poll, PostAction, Readiness, Token, TokenFactory};
 
 use crate::clock;
-use crate::readiness::Wakes;
+use crate::wakes::Wakes;
 
 /// The deadlines that somebody waits for.
 #[derive(Debug, Default)]

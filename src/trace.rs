@@ -5,8 +5,8 @@
 //! looked after like anything else that is swallowed), and a panic goes no further than here: it would abort a drop, or
 //! end a dispatch.
 
+use crate::events::Direction;
 use crate::ffi::EndpointCall;
-use crate::readiness::Direction;
 
 pub(crate) use collected::{Life, Side, Trace, slow_end};
 
@@ -34,7 +34,7 @@ mod collected {
     use zmq::SocketType;
 
     use super::Event;
-    use crate::readiness::Direction;
+    use crate::events::Direction;
 
     /// The socket that events are about.
     #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ mod collected {
 #[cfg(not(feature = "tracing"))]
 mod collected {
     use super::Event;
-    use crate::readiness::Direction;
+    use crate::events::Direction;
 
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Trace;

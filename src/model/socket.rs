@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use zmq::SocketType;
 
 use crate::clock;
-use crate::readiness::Events;
+use crate::events::Events;
 
 #[derive(Debug)]
 pub(crate) struct ModelSocket {

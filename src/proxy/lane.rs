@@ -6,11 +6,12 @@ use std::task::{Context, Poll, ready};
 use zmq::SocketType;
 
 use crate::error::Error;
+use crate::events::Direction;
 use crate::ffi;
 use crate::kind::Kind;
 use crate::multipart::Multipart;
 use crate::proxy::control::{ProxyControl, Way};
-use crate::readiness::{Direction, Place};
+use crate::readiness::Place;
 use crate::socket::AsyncZmqSocket;
 use crate::state::{Standby, State, Wait};
 
