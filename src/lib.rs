@@ -183,6 +183,7 @@ mod tasks;
 mod timer;
 mod trace;
 mod transmit;
+mod wait;
 mod wakes;
 pub mod zap;
 

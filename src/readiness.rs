@@ -122,13 +122,8 @@ impl Readiness {
         match place {
             Place::Slot => self.waiters(direction).slot.as_ref().is_some_and(|held| held.will_wake(waker)),
             Place::Line(None) => false,
-            Place::Line(Some(ticket)) => self.line_is_uncalled(direction, ticket, waker),
+            Place::Line(Some(ticket)) => self.waiters(direction).line.waits_with(ticket, waker),
         }
-    }
-
-    /// The same for a place in the line.
-    pub(crate) fn line_is_uncalled(&self, direction: Direction, ticket: &Ticket, waker: &Waker) -> bool {
-        self.waiters(direction).line.waits_with(ticket, waker)
     }
 
     /// The slot waits without a try of its own, because there is a line. A Sink has room for a message of its own, so that
@@ -639,13 +634,12 @@ mod tests {
     #[test]
     fn a_place_is_uncalled_while_it_waits_with_that_waker() {
         let mut readiness = line();
-        let (waiter, other) = (Waiter::parked(&mut readiness, WRITE), Waiter::new());
-        let uncalled =
-            |readiness: &Readiness, waker| readiness.line_is_uncalled(WRITE, waiter.ticket.as_ref().unwrap(), waker);
-        assert!(uncalled(&readiness, &waiter.waker));
-        assert!(!uncalled(&readiness, &other.waker), "another task has to take the place over first");
+        let (mut waiter, other) = (Waiter::parked(&mut readiness, WRITE), Waiter::new());
+        let place = Place::Line(&mut waiter.ticket);
+        assert!(readiness.is_uncalled(WRITE, &place, &waiter.waker));
+        assert!(!readiness.is_uncalled(WRITE, &place, &other.waker), "another task has to take the place over first");
         drop(readiness.call(OUT));
-        assert!(!uncalled(&readiness, &waiter.waker));
+        assert!(!readiness.is_uncalled(WRITE, &place, &waiter.waker));
     }
 
     #[test]

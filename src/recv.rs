@@ -17,7 +17,7 @@ use crate::multipart::Multipart;
 use crate::readiness::Place;
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::socket::AsyncZmqSocket;
-use crate::state::Wait;
+use crate::wait::Wait;
 
 impl<K: Kind> AsyncZmqSocket<K> {
     /// Receives a message, waiting for one if there is none.

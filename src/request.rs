@@ -10,7 +10,7 @@ use crate::ffi::Errno;
 use crate::kind::Req;
 use crate::multipart::Multipart;
 use crate::socket::AsyncZmqSocket;
-use crate::state::Wait;
+use crate::wait::Wait;
 
 impl AsyncZmqSocket<Req> {
     /// Sends a request and receives its reply.

@@ -18,7 +18,7 @@ use crate::multipart::Multipart;
 use crate::readiness::Place;
 use crate::seeded::{Bug, Point, pass, seeded};
 use crate::socket::AsyncZmqSocket;
-use crate::state::Wait;
+use crate::wait::Wait;
 use crate::wakes::Wakes;
 
 impl<K: Kind> AsyncZmqSocket<K> {

@@ -20,10 +20,11 @@ use crate::multipart::Multipart;
 use crate::outbox::Outbox;
 use crate::readiness::{Place, WriteOrder};
 use crate::seeded::{Bug, Point, pass, seeded};
-use crate::state::{Attachment, State, Wait};
+use crate::state::{Attachment, State};
 use crate::subscribers::Audience;
 use crate::trace::{Event, Life, Trace};
 use crate::transmit::Transmitter;
+use crate::wait::Wait;
 
 /// A ZeroMQ socket that is awaited: a `Stream` and a `Sink` of [`Multipart`]s, with [`recv`](Self::recv) and
 /// [`send`](Self::send) beside them.

@@ -150,8 +150,12 @@ impl State {
     /// True if a reader that was not called had better not try: it would find nothing, and call the senders that wait for
     /// their peers. Where one of these is in the same task, they would keep each other busy for ever.
     fn would_disturb(&self, place: &Place<'_>, cx: &Context<'_>) -> bool {
-        let readiness = self.readiness.borrow();
-        readiness.senders_settle() && readiness.is_uncalled(Direction::Read, place, cx.waker())
+        self.readiness.borrow().senders_settle() && self.is_uncalled(Direction::Read, place, cx)
+    }
+
+    /// True if this place waits for this task, and has not been called: polling it again would find nothing.
+    pub(crate) fn is_uncalled(&self, direction: Direction, place: &Place<'_>, cx: &Context<'_>) -> bool {
+        self.readiness.borrow().is_uncalled(direction, place, cx.waker())
     }
 
     /// Fails once the context is shut down: libzmq itself may not know of it.
@@ -278,6 +282,20 @@ impl State {
             Direction::Write => Events { writable: false, ..events },
         };
         Ok((events, readiness.call(others)))
+    }
+
+    /// Waits for the end alone, and takes nobody's turn. Fails if it has come.
+    pub(crate) fn stand_by(&self, ticket: &mut Option<Ticket>, cx: &Context<'_>) -> crate::Result<()> {
+        if let Some(ended) = self.ended() {
+            return Err(ended);
+        }
+        self.wake(|readiness| readiness.stand_by(ticket, cx.waker()));
+        Ok(())
+    }
+
+    /// Waits for the end no more.
+    pub(crate) fn stand_down(&self, ticket: Ticket) {
+        self.wake(|readiness| readiness.stand_down(ticket));
     }
 
     /// Calls whoever waits in this direction: it is ready, and who found out took nothing.
@@ -513,74 +531,6 @@ impl Drop for Attachment {
         let waiters = self.state.readiness.replace(Readiness::new(WriteOrder::Line));
         drop(waiters);
         self.state.hub.leave(&self.membership);
-    }
-}
-
-/// One operation's wait, as a future holds it.
-pub(crate) struct Wait<'a> {
-    state: &'a Rc<State>,
-    direction: Direction,
-    ticket: Option<Ticket>,
-}
-
-impl<'a> Wait<'a> {
-    pub(crate) fn new(state: &'a Rc<State>, direction: Direction) -> Self {
-        Self { state, direction, ticket: None }
-    }
-
-    pub(crate) fn place(&mut self) -> Place<'_> {
-        Place::Line(&mut self.ticket)
-    }
-
-    /// True if it waits in the line with this waker, and has not been called: polling it again would find nothing.
-    pub(crate) fn is_uncalled(&self, cx: &Context<'_>) -> bool {
-        self.ticket.as_ref().is_some_and(|ticket| {
-            let readiness = self.state.readiness.borrow();
-            readiness.line_is_uncalled(self.direction, ticket, cx.waker())
-        })
-    }
-
-    /// Gives its place in the line up, and its turn to the next.
-    pub(crate) fn leave(&mut self) {
-        let (state, direction) = (self.state, self.direction);
-        state.left(direction, &mut self.place(), false);
-    }
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        if !seeded(Bug::WakerKeptAfterCancel) {
-            self.leave();
-        }
-    }
-}
-
-/// A wait for the end of a socket alone. It takes nobody's turn.
-pub(crate) struct Standby<'a> {
-    state: &'a Rc<State>,
-    ticket: Option<Ticket>,
-}
-
-impl<'a> Standby<'a> {
-    pub(crate) fn new(state: &'a Rc<State>) -> Self {
-        Self { state, ticket: None }
-    }
-
-    /// Fails if the socket has ended. The task will be woken when it does.
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> crate::Result<()> {
-        if let Some(ended) = self.state.ended.get() {
-            return Err(ended.error());
-        }
-        self.state.wake(|readiness| readiness.stand_by(&mut self.ticket, cx.waker()));
-        Ok(())
-    }
-}
-
-impl Drop for Standby<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.state.wake(|readiness| readiness.stand_down(ticket));
-        }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::events::Direction;
 use crate::kind::XPub;
 use crate::multipart::Multipart;
 use crate::socket::AsyncZmqSocket;
-use crate::state::Wait;
 use crate::subscription::Subscription;
+use crate::wait::Wait;
 use crate::wakes::Wakes;
 
 impl AsyncZmqSocket<XPub> {

@@ -13,7 +13,8 @@ use crate::multipart::Multipart;
 use crate::proxy::control::{ProxyControl, Way};
 use crate::readiness::Place;
 use crate::socket::AsyncZmqSocket;
-use crate::state::{Standby, State, Wait};
+use crate::state::State;
+use crate::wait::{Standby, Wait};
 
 /// One direction of a proxy.
 pub(super) struct Lane<'a> {
