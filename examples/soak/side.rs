@@ -217,18 +217,21 @@ impl Side {
         }
     }
 
-    /// Calls the bare socket now and then, as a program may: each call can swallow what others wait for.
+    /// Calls the bare socket now and then, as a program may: each call can swallow what others wait for. Half of the
+    /// meddlers keep the socket lent, so that it is looked at in each turn; the others leave no such help behind.
     pub(crate) async fn meddle<K: Kind>(&self, socket: &AsyncZmqSocket<K>) -> calloop_zmq::Result<()> {
         let (_busy, mut random) = (self.shared.begin("meddling"), self.shared.random());
+        let lends = random.below(2) == 0;
         while self.is_running() {
             self.context.sleep(Duration::from_millis(random.below(10))).await;
-            let raw = socket.get_ref();
-            match random.below(4) {
-                0 => drop(raw.get_last_endpoint()?),
-                1 => raw.set_backlog(100)?,
-                2 => drop(raw.poll(zmq::POLLIN | zmq::POLLOUT, 0)?),
-                _ => drop(raw.get_events()?),
-            }
+            let what = random.below(4);
+            let call = |raw: &zmq::Socket| match what {
+                0 => raw.get_last_endpoint().map(drop),
+                1 => raw.set_backlog(100),
+                2 => raw.poll(zmq::POLLIN | zmq::POLLOUT, 0).map(drop),
+                _ => raw.get_events().map(drop),
+            };
+            if lends { call(socket.get_ref()) } else { socket.with_ref(call) }?;
             count(&self.shared.counts.meddlings);
         }
         Ok(())
