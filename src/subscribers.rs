@@ -1,8 +1,11 @@
 //! An XPUB's subscribers, waited for, so that they miss nothing of what is published then.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::task::{Poll, Waker};
+
+use slab::Slab;
 
 use crate::events::Direction;
 use crate::kind::XPub;
@@ -69,6 +72,7 @@ impl AsyncZmqSocket<XPub> {
         // It fails after termination only, which the first poll tells.
         let _ = self.raw().report_every_subscription();
         let mut wait = Wait::new(self.state(), Direction::Read);
+        let listener = Listener::new(self.audience());
         poll_fn(move |cx| {
             loop {
                 if self.audience().borrow().count(&topic) >= count {
@@ -77,8 +81,7 @@ impl AsyncZmqSocket<XPub> {
                     return Poll::Ready(self.state().check());
                 }
                 let Poll::Ready(message) = self.poll_recv(wait.place(), cx) else {
-                    let waker = cx.waker().clone();
-                    self.audience().borrow_mut().wait(waker);
+                    listener.listen(cx.waker());
                     return Poll::Pending;
                 };
                 let message = message?;
@@ -122,18 +125,12 @@ pub(crate) struct Audience {
     counts: BTreeMap<Vec<u8>, usize>,
     passed_over: VecDeque<Multipart>,
     /// Whoever of them receives a message, it may be what another one waits for.
-    waiting: Vec<Waker>,
+    listeners: Slab<Option<Waker>>,
 }
 
 impl Audience {
     fn count(&self, topic: &[u8]) -> usize {
         self.counts.get(topic).copied().unwrap_or(0)
-    }
-
-    fn wait(&mut self, waker: Waker) {
-        if !self.waiting.iter().any(|waiting| waiting.will_wake(&waker)) {
-            self.waiting.push(waker);
-        }
     }
 
     /// Takes a message in, and answers who is to be woken.
@@ -150,6 +147,33 @@ impl Audience {
             }
             Subscription::Message(message) => self.passed_over.push_back(message),
         }
-        self.waiting.drain(..).collect()
+        self.listeners.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+    }
+}
+
+/// One wait's place among the listeners.
+struct Listener<'a> {
+    audience: &'a RefCell<Audience>,
+    key: usize,
+}
+
+impl<'a> Listener<'a> {
+    fn new(audience: &'a RefCell<Audience>) -> Self {
+        let key = audience.borrow_mut().listeners.insert(None);
+        Self { audience, key }
+    }
+
+    fn listen(&self, waker: &Waker) {
+        let waker = waker.clone();
+        let replaced = self.audience.borrow_mut().listeners.get_mut(self.key).map(|held| held.replace(waker));
+        // It may be the last of a task, and drop anything.
+        drop(replaced);
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        let unneeded = self.audience.borrow_mut().listeners.try_remove(self.key);
+        drop(unneeded);
     }
 }

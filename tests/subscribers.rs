@@ -5,6 +5,7 @@
 mod support;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use calloop::EventLoop;
@@ -108,6 +109,25 @@ fn a_dropped_wait_keeps_its_count() {
             assert_eq!(poll_with(&mut wait, &wakes).is_ready(), number == 5, "{number}");
         }
     });
+}
+
+/// As a task is that waits with a deadline, again and again, while nobody comes.
+#[test]
+fn a_dropped_wait_gives_its_waker_back() {
+    let (_event_loop, context) = fixture();
+    let publisher = context.socket::<XPub>().unwrap();
+    let wakes = Wakes::new();
+    let mut other = publisher.wait_for_subscribers("y", 1);
+    assert!(poll_with(&mut other, &wakes).is_pending());
+    let held = Arc::strong_count(&wakes);
+    for _ in 0..3 {
+        let (mut wait, own) = (publisher.wait_for_subscribers("x", 1), Wakes::new());
+        assert!(poll_with(&mut wait, &own).is_pending());
+        assert!(poll_with(&mut wait, &wakes).is_pending());
+        assert_eq!(Arc::strong_count(&own), 1, "replaced by another, and kept");
+        drop(wait);
+        assert_eq!(Arc::strong_count(&wakes), held, "kept after the wait was dropped");
+    }
 }
 
 /// One task reads what another one waits for.
