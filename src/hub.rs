@@ -112,6 +112,8 @@ impl Hub {
         if self.is_gone() {
             return Err(Error::LoopGone);
         }
+        // Whoever opens and closes sockets without an end would have the loop look through what they left.
+        self.reap();
         let source = self.reach.insert(source)?;
         Ok(Membership { key: self.members.borrow_mut().insert(member), source })
     }
@@ -202,9 +204,7 @@ impl Hub {
     }
 
     fn act(&self) {
-        for husk in self.husks.take() {
-            self.reach.remove(husk);
-        }
+        self.reap();
         if self.timers.check() == Check::Overdue {
             self.timers.wake_due();
         }
@@ -213,6 +213,12 @@ impl Hub {
         }
         for debtor in self.debtors.take() {
             debtor.pay();
+        }
+    }
+
+    fn reap(&self) {
+        for husk in self.husks.take() {
+            self.reach.remove(husk);
         }
     }
 
@@ -352,3 +358,26 @@ const SYNTHETIC: Readiness = Readiness { readable: true, writable: false, error:
 #[cfg(test)]
 #[path = "model/inside/hub.rs"]
 pub(crate) mod inside;
+
+#[cfg(test)]
+mod tests {
+    use calloop::EventLoop;
+
+    use super::*;
+    use crate::context::Core;
+    use crate::ffi;
+    use crate::kind::Pull;
+    use crate::socket::AsyncZmqSocket;
+
+    #[test]
+    fn sockets_that_come_and_go_in_one_turn_do_not_pile_up_in_the_loop() {
+        let event_loop = EventLoop::<()>::try_new().unwrap();
+        let hub = Hub::new(&event_loop.handle()).unwrap();
+        let (core, context) = (Core::of_model(Rc::clone(&hub)), zmq::Context::new());
+        for _ in 0..100 {
+            let socket = ffi::Socket::open(&context, zmq::PULL).unwrap();
+            drop(AsyncZmqSocket::<Pull>::new(socket, &core).unwrap());
+            assert_eq!(hub.husks.borrow().len(), 1);
+        }
+    }
+}
