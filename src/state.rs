@@ -446,6 +446,10 @@ impl Watched for State {
 
 impl Member for State {
     fn look(&self) -> Look {
+        // A look found the end before, and its event was lost with a batch.
+        if self.ended.get().is_some() {
+            return Look::Ready;
+        }
         let readiness = self.readiness.borrow();
         let mut due = self.due.get();
         let lent = self.lent_at.get() != 0;
@@ -459,9 +463,10 @@ impl Member for State {
                 // Nobody knows whether anything was called. Writers of whom `POLLOUT` tells nothing would be called at
                 // every turn, and each call be a turn.
                 Some(Ok(events)) => readiness.certain(events),
+                // That concerns everyone, also those whom no readiness would call.
                 Some(Err(_)) => {
                     self.ended.set(Some(Ended::Terminated));
-                    Events { readable: true, writable: true }
+                    return Look::Ready;
                 }
                 None => Events::default(),
             };

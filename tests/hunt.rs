@@ -521,6 +521,44 @@ fn what_is_swallowed_behind_the_last_look_is_looked_for_at_once() {
     }
 }
 
+// 10. The end, and who is not called.
+
+/// The first in the line was called, and its task does something else just now. The look that a lent socket is given
+/// finds the end of the context before its descriptor tells.
+#[test]
+fn the_end_that_a_look_finds_wakes_also_who_stands_behind_one_that_takes_its_time() {
+    let mut rig = Rig::new();
+    // SAFETY: a context of our own; its sockets are closed at the end.
+    let raw = unsafe { zmq_sys::zmq_ctx_new() };
+    let open = |kind: u32| {
+        // SAFETY: a new socket, owned by nobody else.
+        unsafe { zmq::Socket::from_raw(zmq_sys::zmq_socket(raw, i32::try_from(kind).unwrap())) }
+    };
+    let (pull, push) = (open(zmq_sys::ZMQ_PULL), open(zmq_sys::ZMQ_PUSH));
+    push.set_linger(0).unwrap();
+    pull.bind("inproc://end").unwrap();
+    push.connect("inproc://end").unwrap();
+    let pull = rig.context.adopt::<Pull>(pull).unwrap();
+    let ((first_count, first_waker), (second_count, second_waker)) = (Count::new(), Count::new());
+    let (mut first, mut second) = (pull.recv(), pull.recv());
+    assert!(first.poll_unpin(&mut Context::from_waker(&first_waker)).is_pending());
+    assert!(second.poll_unpin(&mut Context::from_waker(&second_waker)).is_pending());
+    rig.idle(Duration::from_millis(1));
+    push.send("for the first", zmq::DONTWAIT).unwrap();
+    rig.idle(Duration::from_millis(1));
+    assert_eq!((first_count.get(), second_count.get()), (1, 0));
+    let _lent = pull.get_ref();
+    // SAFETY: as above.
+    unsafe { zmq_sys::zmq_ctx_shutdown(raw) };
+    let begin = Instant::now();
+    while second_count.get() == 0 {
+        assert!(begin.elapsed() < PATIENCE, "the second waits for ever");
+        rig.turn(Duration::from_millis(100));
+    }
+    assert!(second.poll_unpin(&mut Context::from_waker(&second_waker)).is_ready());
+    assert!(rig.idle(Duration::from_millis(100)) <= 3, "and the loop sleeps again");
+}
+
 // What holds.
 
 #[test]
