@@ -104,8 +104,8 @@ pub enum Pair {}
 
 /// `ZMQ_PUB`: publishes to every subscriber whose subscription matches the start of the first frame (RFC 29).
 ///
-/// Never waits: a subscriber whose queue is full misses the message, and so does one whose subscription has not arrived
-/// yet. To see subscriptions arrive, or to
+/// Never waits (unless `ZMQ_XPUB_NODROP` is set): a subscriber whose queue is full misses the message, and so does one
+/// whose subscription has not arrived yet. To see subscriptions arrive, or to
 /// [wait for them](crate::AsyncZmqSocket::wait_for_subscribers), take an [`XPub`].
 ///
 /// # Examples

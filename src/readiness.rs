@@ -14,9 +14,9 @@
 //! * **One is called at a time**, the first in the line. Who leaves the line after being called, with a message or
 //!   without, [passes the call on](Readiness::leave): there may be more for the next.
 //!
-//! Where a send depends on its peer (ROUTER, STREAM, XPUB without drops), `POLLOUT` says nothing about the message at
-//! hand and the head of the line may be stuck while others could go. There the line of writers is no line: everyone is
-//! called on every event, and a newcomer may try at once ([`WriteOrder::PerMessage`]).
+//! Where a send depends on its peer (ROUTER, STREAM, XPUB and PUB without drops), `POLLOUT` says nothing about the
+//! message at hand and the head of the line may be stuck while others could go. There the line of writers is no line:
+//! everyone is called on every event, and a newcomer may try at once ([`WriteOrder::PerMessage`]).
 //!
 //! Besides the line, each direction has one *slot*, for `poll_next` and the Sink's polls. A future leaves the line when
 //! it is dropped; a poll leaves nothing behind that could tell that nobody will poll again. So the slot is called along

@@ -1,7 +1,8 @@
 //! A last look, once a socket is quiet, where senders wait for their peers. Pure, as readiness.rs.
 //!
-//! Where `POLLOUT` says nothing (ROUTER, STREAM, XPUB without drops) a parked sender finds out by trying, and its try
-//! may process commands: those that another sender, or the reader, was waiting for. Calling each other would never end.
+//! Where `POLLOUT` says nothing (ROUTER, STREAM, XPUB and PUB without drops) a parked sender finds out by trying, and
+//! its try may process commands: those that another sender, or the reader, was waiting for. Calling each other would
+//! never end.
 //! Whether a try processed any cannot be seen, but it can be known: libzmq's sends do so only when the last one that
 //! did is 3 million clock ticks ago, which is 0.6 to 3 milliseconds. So after a failed try that others wait beside, the
 //! senders are called once more when nobody has tried for [`QUIET`]. The first of them to try then processes what there

@@ -37,7 +37,8 @@ impl Transmitter {
 
     /// True where having room depends on the peer that a message is for, and `POLLOUT` says nothing about it.
     pub(crate) fn waits_per_message(&self) -> bool {
-        matches!(self.kind, SocketType::ROUTER | SocketType::XPUB | SocketType::STREAM)
+        // A PUB is an XPUB that receives nothing: it has `ZMQ_XPUB_NODROP`, too.
+        matches!(self.kind, SocketType::ROUTER | SocketType::XPUB | SocketType::PUB | SocketType::STREAM)
     }
 
     /// Refuses what libzmq would take and then do something else with.
