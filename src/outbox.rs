@@ -21,6 +21,12 @@ impl Outbox {
         self.held.borrow().is_empty()
     }
 
+    /// True if it holds one with the same first frame, which names the peer, or the topic.
+    pub(crate) fn holds_for_peer_of(&self, message: &Multipart) -> bool {
+        let peer = message.first().map(|frame| &frame[..]);
+        self.held.borrow().iter().any(|held| held.first().map(|frame| &frame[..]) == peer)
+    }
+
     pub(crate) fn push(&self, message: Multipart) {
         self.held.borrow_mut().push_back(message);
     }

@@ -28,8 +28,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// send it, for as long as the socket's linger allows after it is closed.
     ///
     /// Several tasks may wait on one socket; they are served first come, first served. Where sending depends on the peer
-    /// (ROUTER, STREAM, XPUB without drops) each message waits for itself, and one that can go does not wait for those
-    /// that cannot.
+    /// (ROUTER, STREAM, XPUB and PUB without drops) each message waits for itself, and one that can go does not wait for
+    /// those that cannot. Several that are being sent to one peer may go in any order then: await one before the next.
     ///
     /// # Errors
     ///
@@ -80,7 +80,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Look at what it answers: after a bare `try_send(..)?` a message for which there was no room is gone, and no lint
     /// tells.
     ///
-    /// It overtakes the tasks that wait in [`send`](Self::send), but not a message that the Sink holds.
+    /// It overtakes the tasks that wait in [`send`](Self::send), but not a message that the Sink holds; where sending
+    /// depends on the peer, not one for the same peer.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     /// Waits until libzmq says that a message can be sent (`POLLOUT`).
     ///
-    /// Where having room depends on the peer that a message is for (ROUTER, STREAM, XPUB) there is nothing to say
+    /// Where having room depends on the peer that a message is for (ROUTER, STREAM, XPUB, PUB) there is nothing to say
     /// before there is a message: this is ready at once, and the next message may still have to wait.
     ///
     /// # Errors
@@ -175,6 +176,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     {
         let unsent = self.outbox().take();
         self.state().flushed();
+        // Senders may have stood behind it who have room.
+        self.state().touched();
         unsent
     }
 
@@ -242,8 +245,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// `others` are whom it found that must be woken: to be dropped after this operation has parked, or has no need to.
     #[inline]
     fn attempt_in_order(&self, message: &mut Multipart, others: &mut Option<Wakes>) -> crate::Result<bool> {
-        let in_order = !self.transmitter().waits_per_message() && !seeded(Bug::OutboxOvertaken);
-        if in_order && !self.outbox().is_empty() && !self.try_flush(others)? {
+        let held_first = !self.outbox().is_empty()
+            && (!self.transmitter().waits_per_message() || self.outbox().holds_for_peer_of(message));
+        if held_first && !seeded(Bug::OutboxOvertaken) && !self.try_flush(others)? {
             return Ok(false);
         }
         self.attempt(message, others)

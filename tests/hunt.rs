@@ -559,6 +559,26 @@ fn the_end_that_a_look_finds_wakes_also_who_stands_behind_one_that_takes_its_tim
     assert!(rig.idle(Duration::from_millis(100)) <= 3, "and the loop sleeps again");
 }
 
+// 11. The order of messages to one peer.
+
+#[test]
+fn nothing_overtakes_what_the_sink_of_a_router_holds_for_the_same_peer() {
+    for through_send in [false, true] {
+        let mut rig = Rig::new();
+        let (router, peers) = router_and_full_peers(&mut rig, &["a", "b"]);
+        let mut sink = &*router;
+        sink.feed(["a", "first"].into()).now_or_never().unwrap().unwrap();
+        assert!(drain(&peers[0]) > 0 && drain(&peers[1]) > 0);
+        let try_to = |peer| router.try_send([peer, "second"]).unwrap().is_none();
+        let sent = if through_send { router.send(["a", "second"]).now_or_never().is_some() } else { try_to("a") };
+        // There is room for one message at least, and it is not for the second.
+        let texts: Vec<_> = std::iter::from_fn(|| peers[0].recv_multipart(zmq::DONTWAIT).ok()).flatten().collect();
+        assert_eq!(texts[0], b"first");
+        assert_eq!(texts.get(1).is_some(), sent);
+        assert!(try_to("b"), "others do not wait");
+    }
+}
+
 // What holds.
 
 #[test]
