@@ -168,8 +168,8 @@ impl AsyncZmqContext {
     pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 
     /// Takes a socket of the zmq crate into the loop. It may belong to any context; its options stay as they are, but
-    /// for the receive and send timeouts, which are 0 until
-    /// [`into_inner`](AsyncZmqSocket::into_inner) gives it back.
+    /// for the receive and send timeouts, which are 0 until [`into_inner`](AsyncZmqSocket::into_inner) gives it back. It
+    /// comes between two messages: of one that it has sent or received a part of, the next would be the rest.
     ///
     /// # Errors
     ///
@@ -193,7 +193,8 @@ impl AsyncZmqContext {
         AsyncZmqSocket::new(ffi::Socket::foreign(socket), &self.core)
     }
 
-    /// Waits for this long, and for one turn of the loop at least. If the loop goes first, the wait ends early.
+    /// Waits for this long, and for one turn of the loop at least. If the loop goes first, the wait ends early. The clock is
+    /// that of [`Instant`](std::time::Instant): on Linux it stands still while the machine is suspended.
     ///
     /// Dropping the future takes its deadline out of the loop.
     ///

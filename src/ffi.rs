@@ -117,6 +117,11 @@ impl Socket {
         self.option(zmq_sys::ZMQ_FD).map(ZmqFd)
     }
 
+    /// True if the message that was received last has frames left.
+    pub(crate) fn is_half_received(&self) -> Result<bool, Errno> {
+        self.flag(zmq_sys::ZMQ_RCVMORE)
+    }
+
     /// `ZMQ_TYPE`, as the zmq crate names it. The crate panics on the thread-safe types that it does not know.
     pub(crate) fn kind(&self) -> Result<zmq::SocketType, Errno> {
         let raw = self.option(zmq_sys::ZMQ_TYPE)?;

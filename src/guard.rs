@@ -10,11 +10,14 @@ use crate::ffi::{self, EndpointCall, Errno};
 
 /// Refuses what must not reach libzmq. Whatever else is wrong, it says itself.
 pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
+    let failed = |errno: Errno| errno.error(format!("{} {endpoint}", call.name()));
     match call {
         EndpointCall::Bind | EndpointCall::Connect => {}
+        EndpointCall::Disconnect if socket.is_half_received().map_err(failed)? => {
+            return Err(SetupError::HalfReceived.into());
+        }
         EndpointCall::Unbind | EndpointCall::Disconnect => return Ok(()),
     }
-    let failed = |errno: Errno| errno.error(format!("{} {endpoint}", call.name()));
     if endpoint == ZAP_ENDPOINT && matches!(call, EndpointCall::Bind) {
         let actual = socket.kind().map_err(failed)?;
         if !matches!(actual, zmq::REP | zmq::ROUTER) {

@@ -104,6 +104,11 @@
 //! endpoint with a name in it, and `unbind` and `disconnect` of a `tcp://` name that is not bound or connected in exactly
 //! these words. Use addresses there. (`connect` to a `tcp://` name is resolved by libzmq's own thread.)
 //!
+//! ## May my program fork?
+//!
+//! To start another program, yes, as `std::process::Command` does. A child that goes on as a copy of its parent must not
+//! call or drop a socket, a context or the loop that it inherited: the two share descriptors, and libzmq aborts the parent.
+//!
 //! ## Which executors work?
 //!
 //! All that poll their tasks on the loop's thread: calloop's own `executor`, `EventLoop::block_on`, the [`Tasks`] of this
@@ -131,7 +136,8 @@
 //! ## How do I share a socket between tasks?
 //!
 //! Put it into an `Rc`: all methods take `&self`. Any number of tasks may wait in `recv` or `send`, and are served in the
-//! order in which they came. An `Rc` is no `Stream` and no `Sink`, but `&AsyncZmqSocket` is both: `(&*socket).next()`, or
+//! order in which they came. (So a future that waits and that you keep without polling it holds up those that came after
+//! it, also in your own task: go on polling it, or drop it, which loses nothing.) An `Rc` is no `Stream` and no `Sink`, but `&AsyncZmqSocket` is both: `(&*socket).next()`, or
 //! `let mut messages = &*socket;` before a loop. So within one task no `Rc` is needed at all, one half of a `join!` may
 //! send while the other receives. To send from another thread, give it the sender of a
 //! bounded channel, and forward the receiver into the socket on the loop's thread.

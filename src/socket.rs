@@ -191,7 +191,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     ///
     /// # Errors
     ///
-    /// [`Error::Zmq`] with `ENOENT` if it is not connected there.
+    /// [`Error::Zmq`] with `ENOENT` if it is not connected there, [`Error::Setup`] for what would abort the process.
     ///
     /// # Examples
     ///
@@ -235,7 +235,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// The bare socket, for its options and whatever else the zmq crate offers.
     ///
     /// Anything may be called on it: whoever waits is looked after. Its `send` and `recv` answer `EAGAIN` instead of
-    /// blocking the loop, for `ZMQ_RCVTIMEO` and `ZMQ_SNDTIMEO` are 0 while the socket is here; leave them so.
+    /// blocking the loop, for `ZMQ_RCVTIMEO` and `ZMQ_SNDTIMEO` are 0 while the socket is here; leave them so. A message
+    /// that you begin there, end there: what is sent or received next would be taken for the rest of it.
     ///
     /// While the reference may be alive and somebody waits, the socket is looked at once in each turn of the loop (a
     /// system call), for nobody can see what is called on it and when. It counts as returned when the socket is moved or

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use calloop::ping::make_ping;
 use calloop::{EventLoop, EventSource, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, Multipart, SetupError};
 use common::{BeforeSleep, Rig, drain, router_and_full_peers};
 use futures::{FutureExt, Sink, SinkExt, Stream};
 
@@ -577,6 +577,25 @@ fn nothing_overtakes_what_the_sink_of_a_router_holds_for_the_same_peer() {
         assert_eq!(texts.get(1).is_some(), sent);
         assert!(try_to("b"), "others do not wait");
     }
+}
+
+// 12. Aborts.
+
+#[test]
+fn a_connection_does_not_end_in_the_middle_of_a_message() {
+    let event_loop = EventLoop::<()>::try_new().unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+    let pull = context.socket::<Pull>().unwrap();
+    let push = context.zmq_context().socket(zmq::PUSH).unwrap();
+    push.bind("inproc://half").unwrap();
+    pull.connect("inproc://half").unwrap();
+    push.send_multipart(["first", "second"], zmq::DONTWAIT).unwrap();
+    pull.with_ref(|raw| raw.recv_msg(zmq::DONTWAIT)).unwrap();
+    let refused = pull.disconnect("inproc://half").unwrap_err();
+    assert!(matches!(refused, Error::Setup(SetupError::HalfReceived)), "{refused:?}");
+    assert_eq!(pull.try_recv().unwrap(), Some("second".into()));
+    pull.disconnect("inproc://half").unwrap();
+    assert!(pull.try_recv().unwrap().is_none());
 }
 
 // What holds.

@@ -30,6 +30,9 @@ pub enum SetupError {
     /// A socket that asks a ZAP handler, with room to receive one message (`set_rcvhwm(1)`): libzmq stores the peer's
     /// user id in that room, and nothing that a peer with a user id sends is ever received. Set 2 for the same effect.
     NoRoomForUserId,
+    /// A message that was received halfway, by calls on [the bare socket](crate::AsyncZmqSocket::get_ref), when its
+    /// connection is to end: the process is aborted at the next receive. Receive the rest before.
+    HalfReceived,
 }
 
 impl fmt::Display for SetupError {
@@ -43,6 +46,9 @@ impl fmt::Display for SetupError {
             }
             Self::NoRoomForUserId => {
                 f.write_str("libzmq would stall: a receive high-water mark of 1 on a socket that asks a ZAP handler")
+            }
+            Self::HalfReceived => {
+                f.write_str("libzmq would abort: a connection is to end while a message is received halfway")
             }
         }
     }
