@@ -57,6 +57,8 @@ pub(crate) struct Budget {
 #[derive(Debug, Default)]
 struct Spent {
     messages: Cell<usize>,
+    /// Somebody asked whether there is one, and nobody has taken one since.
+    asked: Cell<bool>,
     /// When somebody asked for a second message.
     since: Cell<Option<Instant>>,
     time_is_up: Cell<bool>,
@@ -82,13 +84,28 @@ impl Budget {
 
     #[inline]
     pub(crate) fn spend(&self, direction: Direction, turn: &Turn) {
+        let spent = self.spent_in(direction, turn);
+        spent.asked.set(false);
+        spent.add();
+    }
+
+    /// A task asked whether there is a message, or room for one, and was told that there is. If it asks again and takes
+    /// none, that counts as one: it might go on so for ever.
+    pub(crate) fn ask(&self, direction: Direction, turn: &Turn) {
+        let spent = self.spent_in(direction, turn);
+        if spent.asked.replace(true) {
+            spent.add();
+        }
+    }
+
+    #[inline]
+    fn spent_in(&self, direction: Direction, turn: &Turn) -> &Spent {
         let number = turn.number.get();
         if self.turn.replace(number) != number {
             self.read.reset();
             self.write.reset();
         }
-        let messages = &self.spent(direction).messages;
-        messages.set(messages.get() + 1);
+        self.spent(direction)
     }
 
     #[inline]
@@ -101,8 +118,14 @@ impl Budget {
 }
 
 impl Spent {
+    #[inline]
+    fn add(&self) {
+        self.messages.set(self.messages.get() + 1);
+    }
+
     fn reset(&self) {
         self.messages.set(0);
+        self.asked.set(false);
         self.since.set(None);
         self.time_is_up.set(false);
     }
@@ -190,6 +213,24 @@ mod tests {
             budget.spend(Direction::Read, &turn);
             assert!(!budget.has(Direction::Read, &turn));
             assert_eq!(take(&budget, Direction::Write, &turn, 100), 2, "the other direction has its own");
+        }
+    }
+
+    #[test]
+    fn who_asks_and_takes_spends_one_and_who_only_asks_spends_too() {
+        let (budget, turn) = (Budget::default(), Turn::default());
+        budget.set(NonZeroUsize::new(10).unwrap());
+        for takes in [true, false] {
+            turn.next();
+            let mut asked = 0;
+            while budget.has(Direction::Read, &turn) && asked < 100 {
+                asked += 1;
+                budget.ask(Direction::Read, &turn);
+                if takes {
+                    budget.spend(Direction::Read, &turn);
+                }
+            }
+            assert_eq!(asked, if takes { 10 } else { 11 });
         }
     }
 

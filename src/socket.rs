@@ -386,6 +386,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
         }
         if direction == Direction::Write && self.transmitter.waits_per_message() {
             state.left(direction, &mut place, true);
+            state.asked(direction);
             return Poll::Ready(Ok(()));
         }
         match state.look_for_others(&self.socket, direction) {
@@ -394,6 +395,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
                 // It took nothing, and may have swallowed what others wait for.
                 state.left(direction, &mut place, true);
                 state.call(direction);
+                state.asked(direction);
                 Poll::Ready(Ok(()))
             }
             Ok((_, others)) => {

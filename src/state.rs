@@ -391,6 +391,11 @@ impl State {
         self.budget.spend(direction, self.hub.turn());
     }
 
+    /// Somebody asked whether this direction is ready, and it is.
+    pub(crate) fn asked(&self, direction: Direction) {
+        self.budget.ask(direction, self.hub.turn());
+    }
+
     /// What must be done for senders that wait for their peers, and has the loop woken in time for it.
     fn settle(&self, readiness: &Readiness, lent: bool) -> Verdict {
         if !readiness.senders_settle() || seeded(Bug::NeverSettles) {

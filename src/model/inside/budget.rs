@@ -8,11 +8,14 @@ impl Budget {
         let messages = self.messages.get().expect("time would decide, and tell each run another");
         let this_turn = self.turn.get() == turn.number();
         out.extend([&self.read, &self.write].map(|spent| {
-            let spent = if this_turn { spent.messages.get() } else { 0 };
+            let (taken, asked) = if this_turn { (spent.messages.get(), spent.asked.get()) } else { (0, false) };
             // Nobody gets to the end of a large one.
-            if messages.get() >= LARGE { 0 } else { u8::try_from(spent.min(messages.get())).unwrap_or(u8::MAX) }
+            let known = u8::try_from(taken.min(messages.get())).unwrap_or(ASKED - 1).min(ASKED - 1);
+            if messages.get() >= LARGE { 0 } else { known | if asked { ASKED } else { 0 } }
         }));
     }
 }
+
+const ASKED: u8 = 0x80;
 
 pub(crate) const LARGE: usize = 1_000;
