@@ -239,6 +239,35 @@ impl<'a> Proxy<'a> {
         self
     }
 
+    fn poll_forward(&mut self, cx: &Context<'_>) -> Poll<crate::Result<()>> {
+        self.check(cx)?;
+        if self.lanes.iter().all(Option::is_none) {
+            let [front, back] = self.kinds;
+            let refused = Errno::from(zmq::Error::ENOTSUP).error(format!("forward between a {front:?} and a {back:?}"));
+            return Poll::Ready(Err(refused));
+        }
+        self.control.listen(self.listener, cx.waker());
+        match self.control.order() {
+            Order::Stop => return self.poll_finish(cx),
+            Order::Pause => {
+                self.rest();
+                return Poll::Pending;
+            }
+            Order::Run => {}
+        }
+        // One message each in turns, until both directions have none, no room, or no budget left.
+        let mut busy = [true; 2];
+        while busy.contains(&true) {
+            for (lane, busy) in self.lanes.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {
+                *busy = match lane {
+                    Some(lane) => lane.poll_one(self.capture.as_mut(), &self.control, cx)?.is_ready(),
+                    None => false,
+                };
+            }
+        }
+        Poll::Pending
+    }
+
     /// Fails if one of the sockets has ended.
     fn check(&mut self, cx: &Context<'_>) -> crate::Result<()> {
         for lane in self.lanes.iter_mut().flatten() {
@@ -256,11 +285,7 @@ impl<'a> Proxy<'a> {
         if let Some(capture) = &mut self.capture {
             waits |= capture.poll_empty(cx)?.is_pending();
         }
-        if waits {
-            return Poll::Pending;
-        }
-        self.rest();
-        Poll::Ready(Ok(()))
+        if waits { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     /// Stands in no line any more, where it would hold others up.
@@ -278,33 +303,12 @@ impl Future for Proxy<'_> {
     type Output = crate::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
-        let this = &mut *self;
-        this.check(cx)?;
-        if this.lanes.iter().all(Option::is_none) {
-            let [front, back] = this.kinds;
-            let refused = Errno::from(zmq::Error::ENOTSUP).error(format!("forward between a {front:?} and a {back:?}"));
-            return Poll::Ready(Err(refused));
+        let polled = self.poll_forward(cx);
+        if polled.is_ready() {
+            // It may be kept, and is not to hold up others in the lines that it stands in.
+            self.rest();
         }
-        this.control.listen(this.listener, cx.waker());
-        match this.control.order() {
-            Order::Stop => return this.poll_finish(cx),
-            Order::Pause => {
-                this.rest();
-                return Poll::Pending;
-            }
-            Order::Run => {}
-        }
-        // One message each in turns, until both directions have none, no room, or no budget left.
-        let mut busy = [true; 2];
-        while busy.contains(&true) {
-            for (lane, busy) in this.lanes.iter_mut().zip(&mut busy).filter(|(_, busy)| **busy) {
-                *busy = match lane {
-                    Some(lane) => lane.poll_one(this.capture.as_mut(), &this.control, cx)?.is_ready(),
-                    None => false,
-                };
-            }
-        }
-        Poll::Pending
+        polled
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
@@ -55,15 +55,16 @@ impl Drop for Sleep {
 pin_project! {
     /// A future, or its deadline.
     pub(crate) struct Timeout<F> {
+        // `None` once the time has passed: who keeps this longer is not to hold up others in its line.
         #[pin]
-        future: F,
+        future: Option<F>,
         sleep: Sleep,
     }
 }
 
 impl<F> Timeout<F> {
     pub(crate) fn new(sleep: Sleep, future: F) -> Self {
-        Self { future, sleep }
+        Self { future: Some(future), sleep }
     }
 }
 
@@ -71,11 +72,13 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.future.poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed(()))),
+        let mut this = self.project();
+        if let Some(Poll::Ready(output)) = this.future.as_mut().as_pin_mut().map(|future| future.poll(cx)) {
+            return Poll::Ready(Ok(output));
         }
+        ready!(Pin::new(this.sleep).poll(cx));
+        this.future.set(None);
+        Poll::Ready(Err(Elapsed(())))
     }
 }
 

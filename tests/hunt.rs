@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use calloop::ping::make_ping;
 use calloop::{EventLoop, EventSource, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, Multipart, SetupError};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, Multipart, SetupError, proxy};
 use common::{BeforeSleep, Rig, drain, router_and_full_peers};
 use futures::{FutureExt, Sink, SinkExt, Stream};
 
@@ -596,6 +596,79 @@ fn a_connection_does_not_end_in_the_middle_of_a_message() {
     assert_eq!(pull.try_recv().unwrap(), Some("second".into()));
     pull.disconnect("inproc://half").unwrap();
     assert!(pull.try_recv().unwrap().is_none());
+}
+
+// 13. Futures that are kept when they are done.
+
+#[test]
+fn a_timeout_that_is_kept_after_its_end_holds_up_nobody() {
+    let mut rig = Rig::new();
+    let pull = rig.socket::<Pull>("PULL", |_| Ok(()));
+    let push = rig.context.zmq_context().socket(zmq::PUSH).unwrap();
+    push.connect(&pull.bind("inproc://kept").unwrap()).unwrap();
+    let (count, waker) = Count::new();
+    let mut cx = Context::from_waker(&waker);
+    let mut kept = Box::pin(rig.context.timeout(Duration::ZERO, pull.recv()));
+    assert!(kept.poll_unpin(&mut cx).is_pending());
+    while count.get() == 0 {
+        rig.turn(PATIENCE);
+    }
+    assert!(matches!(kept.poll_unpin(&mut cx), Poll::Ready(Err(_))));
+    push.send("for the next", zmq::DONTWAIT).unwrap();
+    let received = pull.recv().now_or_never();
+    assert!(received.is_some(), "it stands behind one that is dead");
+    assert!(matches!(kept.poll_unpin(&mut cx), Poll::Ready(Err(_))), "and that one says so again");
+}
+
+#[test]
+fn a_proxy_that_is_kept_after_its_end_holds_up_nobody() {
+    let mut rig = Rig::new();
+    let other = AsyncZmqContext::new(&rig.handle()).unwrap();
+    let back = rig.socket::<Dealer>("BACK", |_| Ok(()));
+    let front = other.socket::<Dealer>().unwrap();
+    let peer = rig.context.zmq_context().socket(zmq::DEALER).unwrap();
+    peer.connect(&back.bind("inproc://kept").unwrap()).unwrap();
+    front.bind("inproc://front").unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    // It has room for what comes, so it waits for that.
+    let client = other.socket::<Dealer>().unwrap();
+    client.connect("inproc://front").unwrap();
+    let mut kept = proxy(&front, &*back);
+    assert!(kept.poll_unpin(&mut cx).is_pending());
+    other.shutdown();
+    assert!(matches!(kept.poll_unpin(&mut cx), Poll::Ready(Err(Error::Terminated))));
+    peer.send("for the next", zmq::DONTWAIT).unwrap();
+    assert!(back.recv().now_or_never().is_some(), "it stands behind one that is dead");
+}
+
+// 14. Tasks that only ask.
+
+/// What POLLOUT says of a mandatory ROUTER is no promise, and what a task does not take is there when it asks again.
+#[test]
+fn a_task_that_asks_and_takes_nothing_lets_the_loop_go_on() {
+    let mut rig = Rig::new();
+    let (router, peers) = router_and_full_peers(&mut rig, &["a"]);
+    peers[0].send("not taken", zmq::DONTWAIT).unwrap();
+    for reads in [false, true] {
+        let asks = Cell::new(0_u64);
+        let mut task = Box::pin(async {
+            while asks.get() < 1_000_000 {
+                asks.set(asks.get() + 1);
+                if reads {
+                    router.readable().await.unwrap();
+                } else {
+                    router.writable().await.unwrap();
+                    assert!(router.try_send(["a", "no room"]).unwrap().is_some());
+                }
+            }
+        });
+        for _ in 0..3 {
+            rig.turn(Duration::ZERO);
+            let before = asks.get();
+            assert!(task.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending(), "reads: {reads}");
+            assert!(asks.get() > before, "and has its turn in each");
+        }
+    }
 }
 
 // What holds.
