@@ -11,7 +11,8 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
@@ -36,6 +37,8 @@ pub(crate) struct Socket {
     keeps_context: bool,
     /// It was given an endpoint of a transport whose connections libzmq reports: any but `inproc`.
     reports: Cell<bool>,
+    /// Frames of whole messages that were taken out of libzmq [early](Self::finish_begun). They are received first.
+    early: RefCell<VecDeque<Message>>,
 }
 
 impl Socket {
@@ -59,7 +62,13 @@ impl Socket {
     }
 
     fn with(mut socket: zmq::Socket, keeps_context: bool) -> Self {
-        Self { raw: socket.as_mut_ptr(), inner: ManuallyDrop::new(socket), keeps_context, reports: Cell::new(false) }
+        Self {
+            raw: socket.as_mut_ptr(),
+            inner: ManuallyDrop::new(socket),
+            keeps_context,
+            reports: Cell::new(false),
+            early: RefCell::default(),
+        }
     }
 
     pub(crate) fn get_ref(&self) -> &zmq::Socket {
@@ -68,6 +77,7 @@ impl Socket {
 
     pub(crate) fn into_inner(self) -> zmq::Socket {
         let mut this = ManuallyDrop::new(self);
+        drop(this.early.take());
         // SAFETY: `this` is not dropped, so the socket is taken out once.
         unsafe { ManuallyDrop::take(&mut this.inner) }
     }
@@ -75,6 +85,15 @@ impl Socket {
     /// Receives one frame without blocking. `frame`'s old content is dropped, also on most errors.
     #[inline]
     pub(crate) fn recv_frame(&self, frame: &mut Message) -> Result<(), Errno> {
+        if let Some(early) = self.take_early() {
+            *frame = early;
+            return Ok(());
+        }
+        self.recv_from_libzmq(frame)
+    }
+
+    #[inline]
+    fn recv_from_libzmq(&self, frame: &mut Message) -> Result<(), Errno> {
         // SAFETY: `self.raw` is a live socket, `as_raw` an initialised message that we hold exclusively.
         retry(|| unsafe { zmq_sys::zmq_msg_recv(as_raw(frame), self.raw, DONTWAIT) })
     }
@@ -86,6 +105,10 @@ impl Socket {
     #[inline]
     pub(crate) fn recv_first(&self, frames: &mut SmallVec<[Message; 1]>) -> Result<(), Errno> {
         debug_assert!(frames.is_empty(), "what is there would leak");
+        if let Some(early) = self.take_early() {
+            frames.push(early);
+            return Ok(());
+        }
         let first: *mut zmq_msg_t = frames.as_mut_ptr().cast();
         // SAFETY: the list has room for one element, always, and `Message` is a struct of one `zmq_msg_t` (see
         // `as_raw`). An empty message owns nothing: if none is received, it may be forgotten.
@@ -109,7 +132,38 @@ impl Socket {
     /// Reads `ZMQ_EVENTS`: lets libzmq process its pending commands, which silences the descriptor.
     pub(crate) fn events(&self) -> Result<Events, Errno> {
         let bits = self.option(zmq_sys::ZMQ_EVENTS)? as u32;
-        Ok(Events { readable: bits & zmq_sys::ZMQ_POLLIN != 0, writable: bits & zmq_sys::ZMQ_POLLOUT != 0 })
+        let readable = bits & zmq_sys::ZMQ_POLLIN != 0 || !self.early.borrow().is_empty();
+        Ok(Events { readable, writable: bits & zmq_sys::ZMQ_POLLOUT != 0 })
+    }
+
+    /// Brings libzmq to the end of a message that it has begun to receive by itself, and keeps that message as the next
+    /// one to be received here.
+    ///
+    /// SUB, XSUB, ROUTER, REP and STREAM take the first frame of a message out of its connection when `ZMQ_EVENTS` is
+    /// read, to know whether there is one. In the middle of a message its connection must not end: the next receive
+    /// aborts the process (libzmq's issue 3485).
+    pub(crate) fn finish_begun(&self) -> Result<(), Errno> {
+        loop {
+            let mut frame = Message::new();
+            match self.recv_from_libzmq(&mut frame) {
+                Ok(()) => {}
+                // There was none; or its turn is another: a REP that owes a reply has begun nothing.
+                Err(Errno::EAGAIN | Errno::EFSM) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+            let more = frame.get_more();
+            self.early.borrow_mut().push_back(frame);
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    #[inline]
+    fn take_early(&self) -> Option<Message> {
+        let mut early = self.early.borrow_mut();
+        // Nearly always there is none.
+        if early.is_empty() { None } else { early.pop_front() }
     }
 
     /// The descriptor that announces work. A number: after termination libzmq does not tell it any more.
@@ -231,6 +285,10 @@ impl Socket {
         let operation = call.name();
         let refused = |source| EndpointError { operation, endpoint: endpoint.to_owned(), source };
         let text = CString::new(endpoint).map_err(|_| refused(None))?;
+        if endpoint.len() >= MAX_TEXT {
+            // libzmq would bind it, and nobody could read back that it did.
+            return Err(refused(Some(zmq::Error::EINVAL)).into());
+        }
         if !endpoint.starts_with(INPROC) {
             self.reports.set(true);
         }

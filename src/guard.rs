@@ -16,6 +16,9 @@ pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) ->
         EndpointCall::Disconnect if socket.is_half_received().map_err(failed)? => {
             return Err(SetupError::HalfReceived.into());
         }
+        EndpointCall::Disconnect if begins_by_itself(socket.kind().map_err(failed)?) => {
+            return socket.finish_begun().map_err(failed);
+        }
         EndpointCall::Unbind | EndpointCall::Disconnect => return Ok(()),
     }
     if endpoint == ZAP_ENDPOINT && matches!(call, EndpointCall::Bind) {
@@ -43,6 +46,11 @@ pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) ->
         return Err(SetupError::NoRoomForUserId.into());
     }
     Ok(())
+}
+
+/// True for the kinds that are in the middle of a message once they were asked whether there is one.
+fn begins_by_itself(kind: zmq::SocketType) -> bool {
+    matches!(kind, zmq::SUB | zmq::XSUB | zmq::ROUTER | zmq::REP | zmq::STREAM)
 }
 
 /// Where libzmq asks who may connect (RFC 27).

@@ -187,7 +187,10 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// Ends the connection to an endpoint given to [`connect`](Self::connect). Messages from that peer that were not
-    /// received yet are discarded (libzmq's `zmq_disconnect`).
+    /// received yet are discarded (libzmq's `zmq_disconnect`), but for the one that would have come next.
+    ///
+    /// Call this and not the bare socket's: in the middle of a message, which some kinds are in as soon as they were asked
+    /// whether there is one, that call has libzmq abort the process.
     ///
     /// # Errors
     ///
@@ -280,7 +283,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// Takes the socket out of the loop and gives it back, connections and queued messages with it, and with the
-    /// timeouts that it had before. A message that the Sink still held is dropped: flush first. Its monitor is stopped.
+    /// timeouts that it had before. A message that the Sink still held is dropped: flush first. So is one that a
+    /// [`disconnect`](Self::disconnect) left: receive it first. Its monitor is stopped.
     ///
     /// # Examples
     ///

@@ -598,6 +598,72 @@ fn a_connection_does_not_end_in_the_middle_of_a_message() {
     assert!(pull.try_recv().unwrap().is_none());
 }
 
+/// Asked whether there is a message, these kinds take its first frame out of its connection, to see. The loop asks at
+/// each event.
+#[test]
+fn a_connection_may_end_while_a_message_of_it_waits() {
+    let event_loop = EventLoop::<()>::try_new().unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+    for (kind, peer) in [
+        (zmq::SUB, zmq::PUB),
+        (zmq::XSUB, zmq::PUB),
+        (zmq::ROUTER, zmq::DEALER),
+        (zmq::REP, zmq::DEALER),
+        (zmq::DEALER, zmq::DEALER),
+        (zmq::PULL, zmq::PUSH),
+    ] {
+        let open = || {
+            let (socket, peer) =
+                (context.zmq_context().socket(kind).unwrap(), context.zmq_context().socket(peer).unwrap());
+            if kind == zmq::SUB {
+                socket.set_subscribe(b"").unwrap();
+            }
+            (context.adopt::<Any>(socket).unwrap(), peer)
+        };
+        for delay in [false, true] {
+            let ((socket, first), (_, second)) = (open(), open());
+            for (number, peer) in [&first, &second].into_iter().enumerate() {
+                let endpoint = format!("inproc://{kind:?}{number}{delay}");
+                peer.bind(&endpoint).unwrap();
+                socket.connect(&endpoint).unwrap();
+            }
+            if kind == zmq::XSUB {
+                socket.try_send("\u{1}").unwrap();
+            }
+            let send = |peer: &zmq::Socket, text: &str| {
+                if peer.get_socket_type().unwrap() == zmq::PUB {
+                    // It has to take the subscription in.
+                    peer.get_events().unwrap();
+                }
+                peer.send_multipart(["", text, "end"], zmq::DONTWAIT).unwrap();
+            };
+            send(&first, "first");
+            // This is what the loop does at an event.
+            assert!(socket.with_ref(zmq::Socket::get_events).unwrap().contains(zmq::POLLIN), "{kind:?}");
+            socket.disconnect(&format!("inproc://{kind:?}0{delay}")).unwrap();
+            if delay {
+                assert!(socket.readable().now_or_never().is_some() || !begins_by_itself(kind), "{kind:?}");
+            }
+            send(&second, "second");
+            let text = |message: &Multipart| message.iter().nth_back(1).map(|frame| frame.as_str().unwrap().to_owned());
+            let mut received = Vec::new();
+            while let Some(message) = socket.try_recv().unwrap() {
+                assert_eq!(message.iter().last().unwrap().as_str(), Some("end"), "{kind:?}: torn");
+                received.push(text(&message).unwrap());
+                if kind == zmq::REP {
+                    socket.try_send("reply").unwrap();
+                }
+            }
+            let kept: &[&str] = if begins_by_itself(kind) { &["first", "second"] } else { &["second"] };
+            assert_eq!(received, kept, "{kind:?}");
+        }
+    }
+}
+
+fn begins_by_itself(kind: zmq::SocketType) -> bool {
+    !matches!(kind, zmq::DEALER | zmq::PULL)
+}
+
 // 13. Futures that are kept when they are done.
 
 #[test]
