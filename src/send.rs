@@ -294,27 +294,21 @@ impl<K: Kind> AsyncZmqSocket<K> {
         if per_message && state.is_settling() || seeded(Bug::NoLookAfterFailedSend) {
             return Ok(false);
         }
-        for _ in 0..MAX_RETRIES {
-            let (events, found) = state.look_for_others(self.raw(), Direction::Write).map_err(failed)?;
-            others.get_or_insert_default().append(found);
-            if seeded(Bug::WakeBeforePark) {
-                drop(others.take());
-            }
-            if !per_message && !events.writable || seeded(Bug::NoSecondTry) {
-                return Ok(false);
-            }
-            match self.transmitter().transmit(self.raw(), message) {
-                Ok(()) => return Ok(true),
-                Err(Errno::EAGAIN) if per_message => {
-                    state.unsettled();
-                    return Ok(false);
-                }
-                Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
+        let (events, found) = state.look_for_others(self.raw(), Direction::Write).map_err(failed)?;
+        others.get_or_insert_default().append(found);
+        if seeded(Bug::WakeBeforePark) {
+            drop(others.take());
         }
-        // There is room, and then there is not, again and again: peers come and go. Go on at the next turn.
-        state.retry_next_turn(Direction::Write);
+        if !per_message && !events.writable || seeded(Bug::NoSecondTry) {
+            return Ok(false);
+        }
+        match self.transmitter().transmit(self.raw(), message) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EAGAIN) if per_message => state.unsettled(),
+            // There was room, and then there was not: peers come and go. Go on at the next turn.
+            Err(Errno::EAGAIN) => state.retry_next_turn(Direction::Write),
+            Err(errno) => return Err(failed(errno)),
+        }
         Ok(false)
     }
 }
@@ -335,8 +329,7 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
     #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
         match self.state().poll_turn(Direction::Write, &mut Place::Slot, cx) {
-            Poll::Ready(Ok(())) if self.outbox().is_empty() => Poll::Ready(Ok(())),
-            Poll::Ready(Ok(())) => self.poll_outbox(Place::Slot, cx),
+            Poll::Ready(Ok(())) => self.poll_flush(cx),
             waits_or_ended => waits_or_ended,
         }
     }
@@ -361,6 +354,7 @@ impl<K: CanSend> Sink<Multipart> for &AsyncZmqSocket<K> {
         }
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<crate::Result<()>> {
         if self.outbox().is_empty() { Poll::Ready(Ok(())) } else { self.poll_outbox(Place::Slot, cx) }
     }
@@ -393,6 +387,3 @@ impl<K: CanSend> Sink<Multipart> for AsyncZmqSocket<K> {
         Pin::new(&mut &*self).poll_close(cx)
     }
 }
-
-/// How often an attempt goes on in the face of a `POLLOUT` that does not hold.
-const MAX_RETRIES: usize = 4;

@@ -7,7 +7,7 @@ mod common;
 use std::rc::Rc;
 use std::time::Duration;
 
-use calloop_zmq::kind::{Push, Router};
+use calloop_zmq::kind::{Pull, Push, Router};
 use calloop_zmq::{AsyncZmqSocket, Multipart};
 use common::{Rig, number, numbered};
 use futures::{FutureExt, SinkExt};
@@ -58,6 +58,23 @@ fn a_sink_holds_one_message(endpoint: &str, queue: Option<u64>) {
     assert_eq!(number(&peer.recv_msg(0).unwrap()), taken);
     rig.idle(Duration::ZERO);
     assert!(peer.recv_msg(zmq::DONTWAIT).is_err(), "the message that was refused arrived");
+}
+
+#[test]
+fn a_socket_that_is_the_sink_itself_holds_one_message_and_is_not_closed_before_it_is_gone() {
+    let rig = Rig::new();
+    let mut push = rig.context.socket::<Push>().unwrap();
+    push.bind("inproc://own").unwrap();
+    // Without a peer there is no room.
+    push.feed("one".into()).now_or_never().expect("the Sink has room for one").unwrap();
+    assert!(push.feed("two".into()).now_or_never().is_none(), "the Sink took two");
+    assert!(SinkExt::close(&mut push).now_or_never().is_none(), "libzmq had room");
+
+    let pull = rig.context.socket::<Pull>().unwrap();
+    pull.connect("inproc://own").unwrap();
+    SinkExt::close(&mut push).now_or_never().expect("there is room").unwrap();
+    assert_eq!(pull.try_recv().unwrap(), Some("one".into()));
+    assert_eq!(pull.try_recv().unwrap(), None, "the message that was refused arrived");
 }
 
 #[test]
