@@ -23,16 +23,11 @@ pub(crate) struct Turn {
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { number: Cell::new(1), busy: Cell::new(0), share: Cell::new(ALL_TOGETHER) }
+        Self { number: Cell::new(0), busy: Cell::new(0), share: Cell::new(ALL_TOGETHER) }
     }
 }
 
 impl Turn {
-    #[inline]
-    pub(crate) fn number(&self) -> u64 {
-        self.number.get()
-    }
-
     /// The next turn begins. It is shared out among as many as were busy in the last one.
     pub(crate) fn next(&self) {
         self.number.set(self.number.get() + 1);
@@ -174,19 +169,6 @@ mod tests {
                 has
             })
             .count()
-    }
-
-    #[test]
-    fn every_turn_has_a_number_of_its_own_and_none_has_zero() {
-        let turn = Turn::default();
-        let numbers: Vec<u64> = (0..3)
-            .map(|_| {
-                turn.next();
-                turn.number()
-            })
-            .collect();
-        assert!(numbers.is_sorted_by(|one, next| one < next) && !numbers.contains(&0), "{numbers:?}");
-        assert_ne!(Turn::default().number(), 0, "which is for what has not been called in any");
     }
 
     #[test]

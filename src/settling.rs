@@ -9,6 +9,10 @@
 //! is, for certain, and the first to fail looks for everyone else; those who try within [`WINDOW`] of the first process
 //! nothing, for certain, and have seen all that it brought. Whatever comes later announces itself.
 //!
+//! A receive that fails processes commands, too: all there are. The senders are called at once then; but if they were a
+//! moment ago, and nothing has happened since, only when it is quiet: one of them may be in the task that receives, and
+//! each call have it receive again.
+//!
 //! If it never gets quiet, they are called all the same, now and then. If they take longer than the window, there is
 //! nothing for certain, and they are called again, at ever longer intervals until something happens.
 
@@ -25,6 +29,8 @@ pub(crate) struct Settling {
     tries: Cell<u64>,
     /// How often the senders were called in vain since something happened.
     in_vain: Cell<u32>,
+    /// When they were called last without being told of anything, if nothing has happened since.
+    called_at: Cell<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +87,19 @@ impl Settling {
     /// Something happened: whoever is harmed from now on is looked after soon.
     pub(crate) fn happened(&self) {
         self.in_vain.set(0);
+        self.called_at.set(None);
+    }
+
+    /// A receive failed, and may have processed what a sender waits for. True if they are to be called at once, else
+    /// somebody has to come back.
+    pub(crate) fn receive_failed(&self, now: Instant) -> bool {
+        let lately = self.called_at.get().is_some_and(|at| now < at + QUIET);
+        if lately && !seeded(Bug::FailedReceiveAlwaysCalls) {
+            self.disturbed(now);
+            return false;
+        }
+        self.called_at.set(Some(now));
+        true
     }
 
     /// True if somebody has to come back.
@@ -110,6 +129,7 @@ impl Settling {
         if self.verdict(now) != Verdict::CallSenders {
             return;
         }
+        self.called_at.set(Some(now));
         match self.phase.get() {
             Phase::Due { since, tries, .. } if tries == self.tries.get() && since + QUIET <= now => {
                 self.in_vain.set(self.in_vain.get().saturating_add(1));
@@ -246,6 +266,21 @@ mod tests {
         settling.happened();
         assert!(settling.failed(true, now));
         assert_eq!(settling.verdict(now), Verdict::Wait(now + QUIET));
+    }
+
+    #[test]
+    fn failed_receives_call_the_senders_at_once_but_not_again_and_again() {
+        let (settling, now) = (Settling::default(), Instant::now());
+        assert!(settling.receive_failed(now));
+        assert!(!settling.is_due());
+        assert!(!settling.receive_failed(now + TICK));
+        assert_eq!(settling.verdict(now + TICK), Verdict::Wait(now + TICK + QUIET), "they are come back to");
+        assert!(settling.receive_failed(now + QUIET));
+        settling.happened();
+        assert!(settling.receive_failed(now + QUIET), "an event was not for them alone");
+        let then = now + TICK + 2 * QUIET;
+        settling.called(then);
+        assert!(!settling.receive_failed(then), "they were called when it was quiet");
     }
 
     #[test]

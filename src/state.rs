@@ -39,8 +39,6 @@ pub(crate) struct State {
     /// Where the owner stood when it lent the bare socket out, 0 if it did not: see [`lend`](State::lend).
     lent_at: Cell<usize>,
     settling: Settling,
-    /// The turn in which a failed receive called the writers.
-    writers_called_in: Cell<u64>,
     /// When the loop will be woken to settle.
     alarm: Cell<Option<Instant>>,
     trace: Trace,
@@ -83,7 +81,6 @@ impl State {
             budget: Budget::default(),
             lent_at: Cell::new(0),
             settling: Settling::default(),
-            writers_called_in: Cell::new(0),
             alarm: Cell::new(None),
             trace,
         });
@@ -247,22 +244,18 @@ impl State {
 
     /// A failed receive has processed every command. If a writer waits, looks at once.
     ///
-    /// Writers of whom `POLLOUT` tells nothing are called for this once in a turn, and after that when it is quiet. One of
-    /// them may be in the same task as the reader: its try would have the reader fail again, and so on for ever.
+    /// Writers of whom `POLLOUT` tells nothing are called for this now and then. One of them may be in the same task as the
+    /// reader: its try would have the reader fail again, and so on for ever.
     pub(crate) fn look_for_writers(self: &Rc<Self>, socket: &ffi::Socket) -> Result<(), Errno> {
         if !self.readiness.borrow().waits(Direction::Write) || seeded(Bug::NoCrossLook) {
             return Ok(());
         }
-        let events = socket.events()?;
-        let turn = self.hub.turn().number();
-        let once = self.readiness.borrow().senders_settle() && !seeded(Bug::FailedReceiveAlwaysCalls);
-        if once && self.writers_called_in.replace(turn) == turn {
-            self.settling.disturbed(clock::now());
+        if self.readiness.borrow().senders_settle() && !self.settling.receive_failed(clock::now()) {
             self.owe();
-            self.wake(|readiness| readiness.call(readiness.certain(events)));
-        } else {
-            self.wake(|readiness| readiness.ready(events));
+            return Ok(());
         }
+        let events = socket.events()?;
+        self.wake(|readiness| readiness.ready(events));
         Ok(())
     }
 

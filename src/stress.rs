@@ -205,7 +205,8 @@ const TRIES: u64 = 16;
 ///
 /// `WakeBeforePark` shows in none of these for sure: it takes an event, a waker that runs its task at once, and a peer that
 /// makes room in the middle of that, and it heals with whatever comes next. Seen after 1,600 to 59,000 messages. The others
-/// cost turns only where a reader tries that was not called, and beside senders that wait for their peers none does.
+/// cost turns alone, beside senders that wait for their peers: one where the bare socket is lent out, one where the task of
+/// such a sender receives without waiting. None of these workloads has that.
 const NOT_ASKED_FOR: [Bug; 3] = [Bug::WakeBeforePark, Bug::PolloutCertain, Bug::FailedReceiveAlwaysCalls];
 /// So long without progress is a stall where there must be none.
 const PATIENCE: Duration = Duration::from_secs(10);

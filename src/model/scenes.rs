@@ -2,12 +2,12 @@
 
 use super::setup::OnWake::{Cancel, Meddle, Poll, Queue};
 use super::setup::Op::World;
-use super::setup::Role::{HastyStream, Readable, Recv, RecvInto, RecvTwo, Send, Sink, Stream, Writable};
+use super::setup::Role::{HastyStream, Readable, Recv, RecvInto, RecvTwo, Send, Sink, Stream, TryRecv, Writable};
 use super::setup::{Op, Setup, TO_THE_END};
 use super::socket::Act;
 
 /// Played each time.
-pub(crate) static SCENES: [&Setup; 31] = [
+pub(crate) static SCENES: [&Setup; 32] = [
     &ONE_EACH,
     &LATE,
     &MEANWHILE,
@@ -37,6 +37,7 @@ pub(crate) static SCENES: [&Setup; 31] = [
     &PEERS,
     &PEERS_AND_A_READER,
     &JOINED,
+    &JOINED_WITHOUT_WAITING,
     &PEERS_THAT_GO,
     &PEERS_AND_A_MEDDLER,
 ];
@@ -309,6 +310,17 @@ pub(crate) static JOINED: Setup = Setup {
     connected: 2,
     joined: true,
     tasks: &[(Send(0), Queue), (Recv, Queue)],
+    ops: &[Op::ThrottleEnds, Op::TimePasses],
+    ..Setup::PLAIN
+};
+
+pub(crate) static JOINED_WITHOUT_WAITING: Setup = Setup {
+    name: "the same, and the reader does not wait",
+    kind: zmq::ROUTER,
+    peers: 2,
+    connected: 2,
+    joined: true,
+    tasks: &[(Send(0), Queue), (TryRecv, Queue)],
     ops: &[Op::ThrottleEnds, Op::TimePasses],
     ..Setup::PLAIN
 };

@@ -79,6 +79,8 @@ pub(crate) enum Role {
     Stream,
     /// As `Stream`, but when it was woken and finds nothing, it does not wait any more.
     HastyStream,
+    /// `try_recv` whenever it is polled: what woke it was for others in its task.
+    TryRecv,
     /// `poll_ready`, `start_send`, `poll_flush`.
     Sink(usize),
 }
@@ -94,7 +96,7 @@ impl Role {
 
     /// True if both stand in the same line. Polled traits stand in none.
     pub(crate) fn stands_behind(self, other: Self) -> bool {
-        let in_line = |role| !matches!(role, Self::Stream | Self::HastyStream | Self::Sink(_));
+        let in_line = |role| !matches!(role, Self::Stream | Self::HastyStream | Self::TryRecv | Self::Sink(_));
         in_line(self) && in_line(other) && self.reads() == other.reads()
     }
 

@@ -430,6 +430,10 @@ impl World {
         let socket = &*self.socket;
         match task.role {
             Role::Stream | Role::HastyStream => Pin::new(&mut &*socket).poll_next(cx).map(Option::transpose),
+            Role::TryRecv => match socket.try_recv() {
+                Ok(None) => Poll::Pending,
+                done => Poll::Ready(done),
+            },
             Role::Sink(peer) => {
                 let mut sink = socket;
                 let mut sink = Pin::new(&mut sink);
@@ -484,7 +488,9 @@ impl World {
                 let message = self.message(peer);
                 Box::pin(async move { socket.send(message).await.map(|()| None).map_err(Error::from) })
             }
-            Role::Stream | Role::HastyStream | Role::Sink(_) => unreachable!("they have a slot, and are polled"),
+            Role::Stream | Role::HastyStream | Role::TryRecv | Role::Sink(_) => {
+                unreachable!("they stand in no line, and are polled")
+            }
         }
     }
 
@@ -637,6 +643,8 @@ impl World {
         let settles = self.hub.timers().armed().is_some();
         for (at, task) in self.tasks.iter().enumerate().filter(|(_, task)| task.waits.get()) {
             let ready = match task.role {
+                // Nobody promises to wake it.
+                Role::TryRecv => false,
                 _ if ended => true,
                 role if role.reads() => truth.readable,
                 Role::Send(peer) | Role::Sink(peer) if self.setup.kind == zmq::ROUTER => truth.room[peer] && !settles,

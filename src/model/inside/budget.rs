@@ -6,7 +6,7 @@ impl Budget {
     /// What is left of a number that the user set: all of it, or so much.
     pub(crate) fn print(&self, turn: &Turn, out: &mut Vec<u8>) {
         let messages = self.messages.get().expect("time would decide, and tell each run another");
-        let this_turn = self.turn.get() == turn.number();
+        let this_turn = self.turn.get() == turn.number.get();
         out.extend([&self.read, &self.write].map(|spent| {
             let (taken, asked) = if this_turn { (spent.messages.get(), spent.asked.get()) } else { (0, false) };
             // Nobody gets to the end of a large one.

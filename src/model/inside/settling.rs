@@ -22,6 +22,7 @@ impl Settling {
                 out.extend(past(first));
             }
         }
+        out.extend(self.called_at.get().map_or([0, 0], past));
         // From the fourth on, it makes no difference.
         out.push(self.in_vain.get().min(4) as u8);
     }

@@ -16,7 +16,6 @@ impl State {
             due.readable,
             due.writable,
             self.lent_at.get() != 0,
-            self.writers_called_in.get() == self.hub.turn().number(),
             self.registration.is_over(),
         ]));
         out.push(match self.ended.get() {
