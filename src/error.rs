@@ -1,11 +1,14 @@
 //! One error type for the crate: a variant for each case that callers branch on, the rest as the errno that libzmq gave.
 
+mod join;
 mod returned;
 mod setup;
 
 use std::borrow::Cow;
-use std::{fmt, io};
+use std::io;
 
+pub use crate::endpoint::EndpointError;
+pub use crate::error::join::JoinError;
 pub use crate::error::returned::{FrameCountError, SendError};
 pub use crate::error::setup::SetupError;
 
@@ -50,7 +53,7 @@ pub enum Error {
     #[error("the event loop of this socket is gone")]
     LoopGone,
     /// The monitor has ended: its socket was closed, or has another monitor now.
-    #[error("the monitor was stopped")]
+    #[error("the monitor has ended: its socket was closed, or has another monitor")]
     MonitorStopped,
     /// A message has at least one frame; this one had none.
     #[error("a message needs at least one frame")]
@@ -87,6 +90,9 @@ pub enum Error {
     /// The deadline of [`timeout`](crate::AsyncZmqContext::timeout) passed.
     #[error(transparent)]
     Elapsed(#[from] Elapsed),
+    /// A task of [`Tasks`](crate::Tasks) that was waited for has no result.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// libzmq refused the operation.
     #[error("cannot {operation}{}", in_words(*source))]
     Zmq {
@@ -116,7 +122,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Terminated => Some(zmq::Error::ETERM.to_raw()),
-            Self::Endpoint(error) => error.source.map(zmq::Error::to_raw),
+            Self::Endpoint(error) => error.reason.errno().map(zmq::Error::to_raw),
             Self::Zmq { source, .. } => Some(source.to_raw()),
             Self::Os(error) => error.source.raw_os_error(),
             _ => None,
@@ -129,6 +135,7 @@ fn in_words(refused: zmq::Error) -> &'static str {
     match refused {
         zmq::Error::EFSM => ": this socket sends and receives by turns",
         zmq::Error::EHOSTUNREACH => ": there is no such peer",
+        zmq::Error::EMFILE => ": no socket is left to the ZeroMQ context, or no descriptor to the process",
         _ => "",
     }
 }
@@ -138,7 +145,7 @@ impl From<zmq::Error> for Error {
     fn from(source: zmq::Error) -> Self {
         match source {
             zmq::Error::ETERM => Self::Terminated,
-            source => Self::Zmq { operation: "do as the zmq crate was asked".into(), source },
+            source => Self::Zmq { operation: "complete a call of the zmq crate".into(), source },
         }
     }
 }
@@ -157,66 +164,9 @@ impl From<Error> for io::Error {
             Error::Zmq { source: zmq::Error::EHOSTUNREACH, .. } => io::ErrorKind::HostUnreachable,
             Error::Zmq { source, .. } => Self::from(*source).kind(),
             Error::Os(error) => error.source.kind(),
-            Error::Register(_) => io::ErrorKind::Other,
+            Error::Join(_) | Error::Register(_) => io::ErrorKind::Other,
         };
         Self::new(kind, error)
-    }
-}
-
-/// The text given is no endpoint: it holds a NUL, or libzmq does not take it (`EINVAL`, `EPROTONOSUPPORT`,
-/// `ENOCOMPATPROTO`, `ENODEV`).
-///
-/// # Examples
-///
-/// ```
-/// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
-/// # let event_loop = calloop::EventLoop::<()>::try_new()?;
-/// # let context = AsyncZmqContext::new(&event_loop.handle())?;
-/// let error = context.socket::<Pull>()?.connect("nonsense").unwrap_err();
-/// assert!(matches!(error, Error::Endpoint(_)), "{error}");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct EndpointError {
-    pub(crate) operation: &'static str,
-    pub(crate) endpoint: String,
-    /// `None`: a NUL, which libzmq never saw.
-    pub(crate) source: Option<zmq::Error>,
-}
-
-impl EndpointError {
-    /// The text that was given.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use calloop_zmq::{AsyncZmqContext, Error, kind::Pull};
-    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
-    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
-    /// match context.socket::<Pull>()?.connect("nonsense") {
-    ///     Err(Error::Endpoint(error)) => assert_eq!(error.endpoint(), "nonsense"),
-    ///     other => panic!("{other:?}"),
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-}
-
-impl fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operation, endpoint, source } = self;
-        match source {
-            Some(_) => write!(f, "cannot {operation} {endpoint:?}: not an endpoint for this socket"),
-            None => write!(f, "cannot {operation} {endpoint:?}: an endpoint holds no NUL"),
-        }
-    }
-}
-
-impl std::error::Error for EndpointError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
     }
 }
 
@@ -278,3 +228,9 @@ impl OsError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("deadline has elapsed")]
 pub struct Elapsed(pub(crate) ());
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        Error::from(elapsed).into()
+    }
+}

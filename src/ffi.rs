@@ -23,7 +23,8 @@ use smallvec::SmallVec;
 use zmq::Message;
 use zmq_sys::{zmq_errno, zmq_msg_t};
 
-use crate::error::{EndpointError, Error, OsError};
+use crate::endpoint::{EndpointCall, EndpointError, NoEndpoint};
+use crate::error::{Error, OsError};
 use crate::events::Events;
 #[cfg(test)]
 use crate::model::libzmq as zmq_sys;
@@ -282,12 +283,11 @@ impl Socket {
             EndpointCall::Unbind => zmq_sys::zmq_unbind,
             EndpointCall::Disconnect => zmq_sys::zmq_disconnect,
         };
-        let operation = call.name();
-        let refused = |source| EndpointError { operation, endpoint: endpoint.to_owned(), source };
-        let text = CString::new(endpoint).map_err(|_| refused(None))?;
+        let refused = |reason| EndpointError { call, endpoint: endpoint.to_owned(), reason };
+        let text = CString::new(endpoint).map_err(|_| refused(NoEndpoint::Nul))?;
         if endpoint.len() >= MAX_TEXT {
             // libzmq would bind it, and nobody could read back that it did.
-            return Err(refused(Some(zmq::Error::EINVAL)).into());
+            return Err(refused(NoEndpoint::Length).into());
         }
         if !endpoint.starts_with(INPROC) {
             self.reports.set(true);
@@ -299,8 +299,9 @@ impl Socket {
                 | zmq::Error::EPROTONOSUPPORT
                 | zmq::Error::ENOCOMPATPROTO
                 | zmq::Error::ENODEV),
-            ) => refused(Some(source)).into(),
-            _ => errno.error(format!("{operation} {endpoint}")),
+            ) => refused(NoEndpoint::Refused(source)).into(),
+            Some(zmq::Error::ENOENT) => errno.error(format!("{}{}", call.of(endpoint), call.in_vain())),
+            _ => errno.error(call.of(endpoint)),
         })
     }
 
@@ -438,25 +439,6 @@ pub(crate) fn lend(bytes: bytes::BytesMut) -> Message {
     // Out of memory: libzmq took nothing, and `frame` is no message now. The copy ends as the zmq crate's own do then.
     // SAFETY: `lent` came from a box, and `give_back` is not going to be called.
     Message::from(&unsafe { Box::from_raw(lent) }[..])
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum EndpointCall {
-    Bind,
-    Connect,
-    Unbind,
-    Disconnect,
-}
-
-impl EndpointCall {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Bind => "bind",
-            Self::Connect => "connect",
-            Self::Unbind => "unbind",
-            Self::Disconnect => "disconnect",
-        }
-    }
 }
 
 /// Which events a monitor is sent.

@@ -1,16 +1,18 @@
-//! Set-ups with which libzmq would abort the process, or stall for ever: refused before libzmq sees them.
+//! Set-ups with which libzmq would abort the process, stall for ever, or do something else than was asked: refused before
+//! libzmq sees them.
 //!
 //! Options are set on the bare socket, where nobody looks. But libzmq uses what they are at the `bind` or `connect`, and
 //! that goes through here.
 
 use std::fs::File;
 
+use crate::endpoint::{EndpointCall, EndpointError, NoEndpoint, has_impossible_port};
 use crate::error::SetupError;
-use crate::ffi::{self, EndpointCall, Errno};
+use crate::ffi::{self, Errno};
 
 /// Refuses what must not reach libzmq. Whatever else is wrong, it says itself.
 pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
-    let failed = |errno: Errno| errno.error(format!("{} {endpoint}", call.name()));
+    let failed = |errno: Errno| errno.error(call.of(endpoint));
     match call {
         EndpointCall::Bind | EndpointCall::Connect => {}
         EndpointCall::Disconnect if socket.is_half_received().map_err(failed)? => {
@@ -20,6 +22,9 @@ pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) ->
             return socket.finish_begun().map_err(failed);
         }
         EndpointCall::Unbind | EndpointCall::Disconnect => return Ok(()),
+    }
+    if has_impossible_port(endpoint) {
+        return Err(EndpointError { call, endpoint: endpoint.to_owned(), reason: NoEndpoint::Port }.into());
     }
     if endpoint == ZAP_ENDPOINT && matches!(call, EndpointCall::Bind) {
         let actual = socket.kind().map_err(failed)?;

@@ -17,9 +17,10 @@ use std::task::{Context, Poll};
 
 use futures_core::{FusedStream, Stream};
 
+use crate::endpoint::EndpointCall;
 use crate::error::Error;
 use crate::events::Direction;
-use crate::ffi::{self, EndpointCall, Errno, EventMask};
+use crate::ffi::{self, Errno, EventMask};
 use crate::kind::{Kind, Pair};
 use crate::monitor_event::MonitorEvent;
 use crate::multipart::Multipart;
@@ -69,6 +70,7 @@ use crate::state::State;
 /// # }, &mut (), |()| {})?.unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a monitor that is dropped is stopped"]
 pub struct Monitor {
     /// Stopped in the drop, before the PAIR goes.
     link: Rc<Link>,

@@ -192,6 +192,14 @@ impl Multipart {
     }
 }
 
+/// Copies the bytes, to send them again or elsewhere. What libzmq knows of the peer that they came from stays with the
+/// original: the copy has no [`user_id`](Self::user_id) and no other [`property`](Self::property).
+impl Clone for Multipart {
+    fn clone(&self) -> Self {
+        self.iter().map(|frame| &frame[..]).collect()
+    }
+}
+
 /// The frames, as a slice.
 impl Deref for Multipart {
     type Target = [Message];
@@ -531,6 +539,19 @@ mod tests {
     fn one_frame_stays_inline() {
         assert!(!Multipart::from("a").frames.spilled());
         assert_eq!(size_of::<Multipart>(), 72);
+    }
+
+    #[test]
+    fn a_copy_has_the_bytes_and_is_its_own() {
+        let long = "x".repeat(100); // libzmq would share these bytes among its copies
+        for message in [Multipart::new(), "a".into(), ["a", ""].into(), [&long, "b"].into()] {
+            let mut copy = message.clone();
+            assert_eq!(copy, message);
+            for byte in copy.iter_mut().flat_map(|frame| frame.iter_mut()) {
+                *byte = b'!';
+            }
+            assert!(message.iter().all(|frame| !frame.contains(&b'!')));
+        }
     }
 
     #[test]

@@ -170,6 +170,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// # }, &mut (), |()| {})?.unwrap()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use = "the message is dropped otherwise"]
     pub fn take_unsent(&self) -> Option<Multipart>
     where
         K: CanSend,

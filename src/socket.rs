@@ -9,9 +9,10 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use crate::context::Core;
+use crate::endpoint::EndpointCall;
 use crate::error::{Error, SendError};
 use crate::events::Direction;
-use crate::ffi::{self, EndpointCall, Errno, Timeouts};
+use crate::ffi::{self, Errno, Timeouts};
 use crate::guard;
 use crate::kind::Kind;
 use crate::monitor::Monitored;
@@ -52,6 +53,7 @@ use crate::wait::Wait;
 /// # }, &mut (), |()| {})?.unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a socket that is dropped is closed"]
 pub struct AsyncZmqSocket<K: Kind> {
     // In the order in which they must go: the descriptor leaves the loop, the monitor is stopped, then the socket closes,
     // then the context may end. A descriptor that is closed first has its number given to the next socket; a monitor
@@ -109,7 +111,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// Accepts connections at `endpoint`, and returns the endpoint really bound: the port for `tcp://127.0.0.1:*`, the
     /// path for `ipc://*`.
     ///
-    /// libzmq does not look whether a port is below 65,536, but takes the rest: `tcp://*:99999` binds port 34463.
+    /// For `tcp://` that is an address, an interface or `*`, and no host name: libzmq answers `ENODEV` to `localhost`.
     ///
     /// # Errors
     ///
@@ -163,6 +165,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     }
 
     /// Stops accepting connections at an endpoint that [`bind`](Self::bind) returned, and closes those it accepted.
+    ///
+    /// libzmq does not tell this from [`disconnect`](Self::disconnect): either ends whatever has this endpoint.
     ///
     /// # Errors
     ///
@@ -300,6 +304,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// assert_eq!(pull.recv_msg(zmq::DONTWAIT)?.as_str(), Some("job"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use = "the socket is closed otherwise"]
     #[allow(clippy::missing_panics_doc, reason = "only a look holds the socket too, and only while it looks")]
     pub fn into_inner(self) -> zmq::Socket {
         let Self { attachment, monitored, socket, life, timeouts, .. } = self;

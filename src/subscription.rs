@@ -38,7 +38,7 @@ use crate::socket::AsyncZmqSocket;
 /// # }, &mut (), |()| {})?.unwrap()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Subscription {
     /// Somebody wants the messages whose first frame begins with this topic; with an empty one, all.
     Subscribe(Vec<u8>),

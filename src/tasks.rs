@@ -27,9 +27,9 @@ use calloop::{EventIterator, EventSource, LoopHandle, PostAction, Readiness, Tok
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use crate::error::Error;
+use crate::error::{Error, JoinError};
+pub use crate::tasks::handle::JoinHandle;
 use crate::tasks::handle::Shared;
-pub use crate::tasks::handle::{JoinError, JoinHandle};
 
 /// Runs tasks on the loop's thread, at the end of the turn in which they were woken. Cheap to clone.
 ///

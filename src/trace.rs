@@ -5,8 +5,8 @@
 //! looked after like anything else that is swallowed), and a panic goes no further than here: it would abort a drop, or
 //! end a dispatch.
 
+use crate::endpoint::EndpointCall;
 use crate::events::Direction;
-use crate::ffi::EndpointCall;
 
 pub(crate) use collected::{Life, Side, Trace, slow_end};
 

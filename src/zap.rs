@@ -199,6 +199,7 @@ impl<F: AsyncFn(Request) -> Decision> Policy for F {
 /// # drop(task);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "it decides nothing before it is run, and nobody is asked when it is dropped"]
 pub struct Authenticator<P> {
     counter: Counter,
     policy: P,
@@ -389,7 +390,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
         if domain.is_empty() {
             return Err(Errno::EINVAL.error("require ZAP without a domain"));
         }
-        self.raw().get_ref().set_zap_domain(domain).map_err(|error| failed(error.into()))?;
+        let refused = |error| Errno::from(error).error("require ZAP: a domain has up to 255 bytes");
+        self.raw().get_ref().set_zap_domain(domain).map_err(refused)?;
         self.raw().enforce_domain().map_err(failed)
     }
 }

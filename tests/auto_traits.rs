@@ -8,8 +8,9 @@ use std::time::Duration;
 use calloop::EventLoop;
 use calloop_zmq::kind::{Any, Dealer, Pub, Pull, XPub};
 use calloop_zmq::{
-    AsyncZmqContext, AsyncZmqSocket, Elapsed, EndpointError, Error, JoinError, JoinHandle, Monitor, MonitorEvent,
-    Multipart, OsError, Proxy, ProxyControl, SendError, Tasks,
+    AsyncZmqContext, AsyncZmqSocket, Elapsed, EndpointError, Error, Features, FrameCountError, JoinError, JoinHandle,
+    Monitor, MonitorEvent, Multipart, OsError, ProtocolError, Proxy, ProxyControl, SendError, SetupError, Subscription,
+    Tasks, Terminate, Traffic, zap,
 };
 use futures::stream::FusedStream;
 use futures::{Sink, Stream};
@@ -41,6 +42,21 @@ fn messages_and_errors_cross_threads() {
     assert!(is!(Elapsed: Send + Sync + 'static));
     assert!(is!(MonitorEvent: Send + Sync + 'static));
     assert!(is!(JoinError: Send + Sync + 'static));
+    assert!(is!(FrameCountError: Send + Sync + 'static));
+    assert!(is!(SetupError: Send + Sync + 'static) && is!(ProtocolError: Send + Sync + 'static));
+    assert!(is!(Subscription: Send + Sync + 'static));
+    assert!(is!(Features: Send + Sync + 'static) && is!(Traffic: Send + Sync + 'static));
+    assert!(is!(zap::Request: Send + Sync + 'static) && is!(zap::Decision: Send + Sync + 'static));
+    assert!(is!(zap::InvalidKey: Send + Sync + 'static) && is!(zap::Malformed: Send + Sync + 'static));
+}
+
+#[test]
+fn what_holds_nothing_is_copied_and_compared() {
+    assert!(is!(Multipart: Clone + Eq + Default) && is!(Subscription: Clone + Eq));
+    assert!(is!(EndpointError: Clone + Eq) && is!(Elapsed: Copy + Eq) && is!(SetupError: Copy + Eq));
+    assert!(is!(Features: Copy + Eq) && is!(Traffic: Copy + Eq + Default));
+    assert!(is!(zap::Request: Clone + Eq) && is!(zap::Decision: Clone + Eq));
+    assert!(is!(zap::PublicKey: Copy + Ord + std::hash::Hash));
 }
 
 #[test]
@@ -55,6 +71,8 @@ fn what_belongs_to_a_loop_stays_on_its_thread() {
     assert!(!is!(JoinHandle<u8>: Send) && !is!(JoinHandle<u8>: Sync));
     assert!(!is!(Proxy<'static>: Send) && is!(Proxy<'static>: Unpin));
     assert!(!is!(ProxyControl: Send) && is!(ProxyControl: Clone + 'static));
+    assert!(!is!(Terminate: Send) && is!(Terminate: Unpin + 'static));
+    assert!(!is!(zap::Rules: Send) && is!(zap::Rules: Clone + Default));
     assert!(is!(AsyncZmqContext: Clone) && !is!(AsyncZmqSocket<Any>: Clone));
 }
 

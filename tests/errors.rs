@@ -70,8 +70,7 @@ fn the_wrong_kind_is_not_adopted() {
 
 const NUL: [&str; 4] = ["\0", "inproc://a\0b", "tcp://127.0.0.1:*\0", "ipc://\0/tmp/x"];
 
-// No port above 65535 here: libzmq takes it, modulo 65536.
-const NONSENSE: [&str; 11] = [
+const NONSENSE: [&str; 9] = [
     "",
     ":",
     "://",
@@ -80,10 +79,67 @@ const NONSENSE: [&str; 11] = [
     "foo://bar",
     "tcp://",
     "tcp://127.0.0.1",
-    "tcp://127.0.0.1:",
-    "tcp://127.0.0.1:port",
     "pgm://eth0;239.192.1.1:5555",
 ];
+
+// libzmq takes the fourth for port 34463, the sixth for 65535, and most of the others for what their digits say.
+const NO_PORT: [&str; 12] = [
+    "tcp://127.0.0.1:",
+    "tcp://127.0.0.1:port",
+    "tcp://127.0.0.1:65536",
+    "tcp://127.0.0.1:99999",
+    "tcp://[::1]:99999",
+    "tcp://127.0.0.1:-1",
+    "tcp://127.0.0.1:5555/",
+    "tcp://127.0.0.1:99999;127.0.0.1:5555",
+    "tcp://127.0.0.1:5555;127.0.0.1:99999",
+    "udp://127.0.0.1:99999",
+    "ws://127.0.0.1:99999",
+    "ws://127.0.0.1:99999/path:5555",
+];
+
+#[test]
+fn a_port_that_is_none_is_not_taken_for_another() {
+    let (_event_loop, context) = fixture();
+    let socket = context.socket::<Dealer>().unwrap();
+    for endpoint in NO_PORT {
+        for (operation, error) in
+            [("bind", socket.bind(endpoint).unwrap_err()), ("connect to", socket.connect(endpoint).unwrap_err())]
+        {
+            assert!(matches!(error, Error::Endpoint(_)), "{error:?}");
+            assert_eq!(error.errno(), None);
+            let said = format!("cannot {operation} {endpoint:?}: a port is a number up to 65535");
+            assert_eq!(chain(&error), [said]);
+            assert_eq!(io_kind(error), io::ErrorKind::InvalidInput);
+        }
+    }
+    for endpoint in ["tcp://127.0.0.1:1", "tcp://127.0.0.1:65535", "tcp://[::1]:5555", "tcp://127.0.0.1:0;127.0.0.1:1"]
+    {
+        socket.connect(endpoint).unwrap();
+    }
+    // The port ends where the path begins, and neither is in a file's name.
+    socket.bind("inproc://a:99999").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    socket.bind(&format!("ipc://{}/a:99999", directory.path().display())).unwrap();
+    if calloop_zmq::features().ws {
+        socket.bind("ws://127.0.0.1:*/path:99999").unwrap();
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_refused_says_why() {
+    let (_event_loop, context) = fixture();
+    let socket = context.socket::<Dealer>().unwrap();
+    for (endpoint, why) in [
+        ("tcp://localhost:*", "here is no such address or interface, and host names cannot be bound"),
+        ("foo://bar", "this libzmq has no such transport"),
+        ("udp://127.0.0.1:5555", "not a transport for this kind of socket"),
+        ("nonsense", "endpoints look like tcp://127.0.0.1:5555, ipc:///tmp/socket or inproc://name"),
+    ] {
+        let error = socket.bind(endpoint).unwrap_err();
+        assert_eq!(chain(&error)[0], format!("cannot bind {endpoint:?}: {why}"));
+    }
+}
 
 #[test]
 fn an_endpoint_with_a_nul_never_reaches_libzmq() {
@@ -92,9 +148,9 @@ fn an_endpoint_with_a_nul_never_reaches_libzmq() {
     for endpoint in NUL {
         for (operation, error) in [
             ("bind", socket.bind(endpoint).unwrap_err()),
-            ("connect", socket.connect(endpoint).unwrap_err()),
+            ("connect to", socket.connect(endpoint).unwrap_err()),
             ("unbind", socket.unbind(endpoint).unwrap_err()),
-            ("disconnect", socket.disconnect(endpoint).unwrap_err()),
+            ("disconnect from", socket.disconnect(endpoint).unwrap_err()),
         ] {
             let Error::Endpoint(inner) = &error else { panic!("{operation} {endpoint:?}: {error:?}") };
             assert_eq!(inner.endpoint(), endpoint);
@@ -114,7 +170,7 @@ fn nonsense_is_no_endpoint() {
     let socket = context.socket::<Dealer>().unwrap();
     for endpoint in NONSENSE {
         for (operation, error) in
-            [("bind", socket.bind(endpoint).unwrap_err()), ("connect", socket.connect(endpoint).unwrap_err())]
+            [("bind", socket.bind(endpoint).unwrap_err()), ("connect to", socket.connect(endpoint).unwrap_err())]
         {
             let Error::Endpoint(inner) = &error else { panic!("{operation} {endpoint:?}: {error:?}") };
             assert_eq!(inner.endpoint(), endpoint);
@@ -124,9 +180,10 @@ fn nonsense_is_no_endpoint() {
             assert!(said[0].starts_with(&format!("cannot {operation} {endpoint:?}")), "{said:?}");
             assert_eq!(io_kind(error), io::ErrorKind::InvalidInput);
         }
-        for (operation, error) in
-            [("unbind", socket.unbind(endpoint).unwrap_err()), ("disconnect", socket.disconnect(endpoint).unwrap_err())]
-        {
+        for (operation, error) in [
+            ("unbind", socket.unbind(endpoint).unwrap_err()),
+            ("disconnect from", socket.disconnect(endpoint).unwrap_err()),
+        ] {
             // libzmq looks some of these up before it looks at them.
             assert!(
                 matches!(error, Error::Endpoint(_) | Error::Zmq { source: zmq::Error::ENOENT, .. }),
@@ -192,16 +249,20 @@ fn what_is_not_bound_is_not_unbound() {
     let socket = context.socket::<Dealer>().unwrap();
     let bound = socket.bind("tcp://127.0.0.1:*").unwrap();
     socket.unbind(&bound).unwrap();
-    for (operation, endpoint, error) in [
-        ("unbind", &*bound, socket.unbind(&bound).unwrap_err()),
-        ("unbind", "inproc://nowhere", socket.unbind("inproc://nowhere").unwrap_err()),
-        ("disconnect", &*bound, socket.disconnect(&bound).unwrap_err()),
-        ("disconnect", "inproc://nowhere", socket.disconnect("inproc://nowhere").unwrap_err()),
+    let (unbound, disconnected) = ("where it is not bound", "where it is not connected");
+    for (operation, endpoint, why, error) in [
+        ("unbind", &*bound, unbound, socket.unbind(&bound).unwrap_err()),
+        ("unbind", "inproc://nowhere", unbound, socket.unbind("inproc://nowhere").unwrap_err()),
+        ("disconnect from", &*bound, disconnected, socket.disconnect(&bound).unwrap_err()),
+        ("disconnect from", "inproc://nowhere", disconnected, socket.disconnect("inproc://nowhere").unwrap_err()),
     ] {
         assert_eq!(zmq_error(&error), zmq::Error::ENOENT);
-        assert_eq!(chain(&error)[0], format!("cannot {operation} {endpoint}"));
+        assert_eq!(chain(&error)[0], format!("cannot {operation} {endpoint}, {why}"));
         assert_eq!(io_kind(error), io::ErrorKind::NotFound);
     }
+    // Where there is no directory to bind in, that is what the file system's ENOENT says.
+    let error = socket.bind("ipc:///nonexistent/socket").unwrap_err();
+    assert_eq!(chain(&error)[0], "cannot bind ipc:///nonexistent/socket");
 }
 
 /// By each way to send: the error, and what came back.
@@ -381,7 +442,10 @@ fn what_the_zmq_crate_answers_converts_too() {
     let out_of_turn = Error::from(zmq::Error::EFSM);
     assert_eq!(zmq_error(&out_of_turn), zmq::Error::EFSM);
     assert_eq!(out_of_turn.errno(), Some(zmq::Error::EFSM.to_raw()));
-    assert_eq!(chain(&out_of_turn)[0], "cannot do as the zmq crate was asked: this socket sends and receives by turns");
+    assert_eq!(
+        chain(&out_of_turn)[0],
+        "cannot complete a call of the zmq crate: this socket sends and receives by turns"
+    );
 }
 
 #[test]
@@ -400,6 +464,19 @@ fn a_deadline_is_an_error_too() {
     assert!(matches!(error, Error::Elapsed(_)), "{error:?}");
     assert_eq!(chain(&error), ["deadline has elapsed"]);
     assert_eq!(io_kind(error), io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn a_program_of_io_errors_takes_all_that_is_awaited() {
+    let (mut event_loop, context) = fixture();
+    let pull = context.socket::<Pull>().unwrap();
+    let outcome: io::Result<[zmq::Message; 2]> = run(&mut event_loop, async {
+        let message = context.timeout(Duration::from_millis(1), pull.recv()).await??;
+        Ok(message.try_into()?)
+    });
+    assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let two: io::Result<[zmq::Message; 2]> = (|| Ok(Multipart::from("one").try_into()?))();
+    assert_eq!(two.unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::future::{Future, pending, poll_fn};
 use std::hint::{black_box, spin_loop};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::panic::{self, AssertUnwindSafe, catch_unwind, panic_any};
+use std::panic::{self, AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ use calloop::ping::{Ping, make_ping};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction};
 use calloop_zmq::kind::{Pull, Push};
-use calloop_zmq::{AsyncZmqContext, Elapsed, JoinError, JoinHandle, Tasks};
+use calloop_zmq::{AsyncZmqContext, Elapsed, Error, JoinError, JoinHandle, Tasks};
 use futures::future::join_all;
 
 use common::{BeforeSleep, Rng};
@@ -49,7 +49,8 @@ fn meant_panics_print_nothing() {
     ONCE.call_once(|| {
         let print = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            let meant = panic.payload().downcast_ref::<&str>().is_some_and(|payload| payload.starts_with("of "));
+            let (text, string) = (panic.payload().downcast_ref::<&str>(), panic.payload().downcast_ref::<String>());
+            let meant = text.copied().or(string.map(String::as_str)).is_some_and(|payload| payload.starts_with("of "));
             if !meant {
                 print(panic);
             }
@@ -166,6 +167,23 @@ fn payload(error: JoinError) -> &'static str {
     match error {
         JoinError::Panicked(payload) => payload.into_inner().unwrap().downcast_ref::<&'static str>().unwrap(),
         other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn why_a_task_has_no_result_is_an_error_with_words() {
+    let mut bed = Bed::new();
+    let number = 3;
+    for (panics, words) in [
+        (bed.tasks.spawn(async { panic!("of a text") }), "the task panicked: of a text"),
+        (bed.tasks.spawn(async move { panic_any(format!("of task {number}")) }), "the task panicked: of task 3"),
+        (bed.tasks.spawn(async { resume_unwind(Box::new(3)) }), "the task panicked"),
+    ] {
+        let outcome: calloop_zmq::Result<()> = run(&mut bed.event_loop, async { Ok(panics.await?) });
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, Error::Join(JoinError::Panicked(_))), "{error:?}");
+        assert_eq!(error.to_string(), words);
+        assert_eq!(io::Error::from(error).to_string(), words);
     }
 }
 

@@ -42,6 +42,7 @@ impl SendError {
     /// assert_eq!(error.into_message(), "an answer to nobody".into());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use = "the message is dropped otherwise"]
     pub fn into_message(self) -> Multipart {
         self.message
     }
@@ -108,6 +109,7 @@ impl FrameCountError {
     /// let error = <[zmq::Message; 3]>::try_from(message).unwrap_err();
     /// assert_eq!(error.into_message(), ["one", "two"].into());
     /// ```
+    #[must_use = "the message is dropped otherwise"]
     pub fn into_message(self) -> Multipart {
         self.message
     }
@@ -133,5 +135,11 @@ impl std::error::Error for FrameCountError {}
 impl From<FrameCountError> for Error {
     fn from(error: FrameCountError) -> Self {
         Self::FrameCount { expected: error.expected, actual: error.message.len() }
+    }
+}
+
+impl From<FrameCountError> for io::Error {
+    fn from(error: FrameCountError) -> Self {
+        Error::from(error).into()
     }
 }

@@ -1,13 +1,12 @@
 //! Who started a task, and wants to know how it ended.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
+use crate::error::JoinError;
 #[cfg(doc)]
 use crate::tasks::Tasks;
 
@@ -95,31 +94,6 @@ impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle").field("finished", &self.is_finished()).finish_non_exhaustive()
     }
-}
-
-/// Why a task of [`Tasks`] returned nothing.
-///
-/// # Examples
-///
-/// ```
-/// use calloop_zmq::{JoinError, Tasks};
-/// # let mut event_loop = calloop::EventLoop::<()>::try_new()?;
-/// # let tasks = Tasks::new(&event_loop.handle())?;
-/// let task = tasks.spawn(async { panic!("as it happens") });
-/// let ended: Option<Result<(), JoinError>> = event_loop.block_on(task, &mut (), |()| {})?;
-/// assert!(matches!(ended, Some(Err(JoinError::Panicked(_)))));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// It was [aborted](JoinHandle::abort), or its loop is gone.
-    #[error("the task was aborted")]
-    Aborted,
-    /// It panicked, with this payload; [`resume_unwind`](std::panic::resume_unwind) goes on with it. A payload is not
-    /// `Sync`, errors should be: hence the mutex, which nobody ever locked.
-    #[error("the task panicked")]
-    Panicked(Mutex<Box<dyn Any + Send>>),
 }
 
 /// What a task and its handle share.

@@ -57,8 +57,9 @@ fn out_of_descriptors_is_an_error_and_existing_sockets_go_on() {
     println!("{} more sockets, then: {error}", crowd.len());
     assert!(crowd.len() > 10);
     assert!(matches!(error, Error::Zmq { source: zmq::Error::EMFILE, .. }), "{error:?}");
-    assert_eq!(error.to_string(), "cannot create the socket");
-    assert_eq!(std::io::Error::from(error).to_string(), "cannot create the socket");
+    let said = "cannot create the socket: no socket is left to the ZeroMQ context, or no descriptor to the process";
+    assert_eq!(error.to_string(), said);
+    assert_eq!(std::io::Error::from(error).to_string(), said);
     // To the very last.
     let mut files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
