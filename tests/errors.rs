@@ -211,7 +211,7 @@ fn very_long_endpoints_are_refused() {
         // This one libzmq would take.
         socket.bind(&format!("inproc://{}", "x".repeat(1 << 20))).unwrap_err(),
     ] {
-        assert!(error.errno().is_some(), "{error:?}");
+        assert!(error.errno().is_some() || matches!(error, Error::Endpoint(_)), "{error:?}");
     }
 }
 
