@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let requests = stream::poll_fn(move |cx| (&*requests).poll_next_unpin(cx));
     handle.insert_source(StreamSource::new(requests)?, move |request, (), shop| {
         let Some(request) = request else { return };
-        // A REP never lacks the room for its reply: there is nothing that `try_send` could give back.
+        // A REP never lacks the room for its reply.
         if let Err(error) = request.and_then(|request| Ok(counter.try_send(shop.serve(&request))?)) {
             shop.close(Err(error.into()));
         }

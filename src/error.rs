@@ -55,6 +55,10 @@ pub enum Error {
     /// The monitor has ended: its socket was closed, or has another monitor now.
     #[error("the monitor has ended: its socket was closed, or has another monitor")]
     MonitorStopped,
+    /// libzmq has no room for the message now: the queues for it are at their high-water marks, or there is no peer. Only
+    /// [`try_send`](crate::AsyncZmqSocket::try_send) says so; `send` waits.
+    #[error("there is no room for the message now")]
+    Full,
     /// A message has at least one frame; this one had none.
     #[error("a message needs at least one frame")]
     EmptyMessage,
@@ -122,6 +126,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Terminated => Some(zmq::Error::ETERM.to_raw()),
+            Self::Full => Some(zmq::Error::EAGAIN.to_raw()),
             Self::Endpoint(error) => error.reason.errno().map(zmq::Error::to_raw),
             Self::Zmq { source, .. } => Some(source.to_raw()),
             Self::Os(error) => error.source.raw_os_error(),
@@ -155,6 +160,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Terminated | Error::LoopGone | Error::MonitorStopped => io::ErrorKind::NotConnected,
+            Error::Full => io::ErrorKind::WouldBlock,
             Error::EmptyMessage | Error::KindMismatch { .. } | Error::Endpoint(_) | Error::Setup(_) => {
                 io::ErrorKind::InvalidInput
             }

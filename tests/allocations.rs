@@ -19,7 +19,7 @@ use std::time::Duration;
 use calloop::generic::Generic;
 use calloop::{EventLoop, Interest, Mode};
 use calloop_zmq::kind::{CanRecv, CanSend, Pair, Pull, Push, Router};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart, ProxyControl, Tasks, proxy};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Multipart, ProxyControl, SendError, Tasks, proxy};
 use futures::{FutureExt, Sink, SinkExt, StreamExt};
 
 use support::{now, poll_once, run, turn};
@@ -183,7 +183,7 @@ fn single_frames_cost_nothing_to_try() {
     let total = run(&mut event_loop, async {
         steady(async || {
             for _ in 0..BURST {
-                assert!(push.try_send("frame").unwrap().is_none());
+                assert!(push.try_send("frame").is_ok());
             }
             let mut received = 0;
             while let Some(message) = pull.try_recv().unwrap() {
@@ -255,7 +255,7 @@ fn three_frames_passed_on_cost_no_more_than_their_list() {
         let mut message = Multipart::from(["a", "b", "c"]);
         steady(async || {
             for _ in 0..BURST {
-                assert!(push.try_send(std::mem::take(&mut message)).unwrap().is_none());
+                assert!(push.try_send(std::mem::take(&mut message)).is_ok());
                 pull.recv_into(&mut message).await.unwrap();
             }
         })
@@ -392,7 +392,7 @@ fn frames_are_not_copied() {
 
         let bytes = frame();
         let sent = bytes.as_ptr();
-        assert!(push.try_send(bytes).unwrap().is_none());
+        assert!(push.try_send(bytes).is_ok());
         assert_eq!(pointer(&pull.try_recv().unwrap().unwrap()), sent);
 
         // Each of several.
@@ -419,11 +419,11 @@ fn what_libzmq_has_no_room_for_is_untouched() {
     let given = bytes.as_ptr();
     let mut message = Multipart::from(bytes);
     for _ in 0..3 {
-        message = push.try_send(message).unwrap().expect("there is no room");
+        message = no_room(push.try_send(message));
         assert_eq!((pointer(&message), message[0].len()), (given, 1 << 20));
     }
     message.push_back("more");
-    message = push.try_send(message).unwrap().expect("there is no room");
+    message = no_room(push.try_send(message));
     assert_eq!((pointer(&message), message.len()), (given, 2));
 
     // Through the Sink, and back out of it.
@@ -477,4 +477,10 @@ fn three_frames_cost_one_list_to_build_and_one_to_receive() {
         .await
     });
     assert_eq!(total, 2 * MESSAGES as u64, "allocations for {MESSAGES} messages");
+}
+
+fn no_room(tried: Result<(), SendError>) -> Multipart {
+    let refused = tried.expect_err("there is no room");
+    assert!(refused.is_full(), "{refused:?}");
+    refused.into_message()
 }

@@ -295,7 +295,7 @@ impl Writer {
     fn fill(&self) {
         loop {
             let number = self.number();
-            if self.socket.try_send(self.message(number)).unwrap().is_some() {
+            if self.socket.try_send(self.message(number)).is_err_and(|error| error.is_full()) {
                 return;
             }
             self.took(number);
@@ -516,7 +516,7 @@ fn a_dropped_close_closes_and_leaves_nothing() {
         let push = rig.context.socket::<Push>().unwrap();
         push.get_ref().set_sndhwm(1).unwrap();
         push.connect(&endpoint).unwrap();
-        let filled = (0..100).find(|_| push.try_send("fill").unwrap().is_some()).unwrap();
+        let filled = (0..100).find(|_| push.try_send("fill").is_err_and(|error| error.is_full())).unwrap();
         (&push).feed("held".into()).now_or_never().unwrap().unwrap();
 
         let tested = Hand::new();

@@ -199,7 +199,7 @@ fn full_dealer(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Dealer>>, zmq::Socket) {
     dealer.set_budget(NonZeroUsize::MAX);
     let peer = bare(rig, zmq::DEALER, &dealer.bind("inproc://full").unwrap());
     settle(rig);
-    (0..100).find(|_| dealer.try_send("fill").unwrap().is_some()).expect("it fills up");
+    (0..100).find(|_| dealer.try_send("fill").is_err_and(|error| error.is_full())).expect("it fills up");
     (dealer, peer)
 }
 

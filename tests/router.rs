@@ -53,7 +53,7 @@ async fn dealer(
 /// Sends to that peer until it is full, and answers how many messages that took.
 fn fill(router: &AsyncZmqSocket<Router>, name: &str) -> usize {
     (0..100)
-        .find(|number| router.try_send([name, "fill", &number.to_string()]).unwrap().is_some())
+        .find(|number| router.try_send([name, "fill", &number.to_string()]).is_err_and(|error| error.is_full()))
         .expect("it fills up")
 }
 
@@ -125,7 +125,7 @@ fn a_sender_parked_on_a_full_peer_ends_when_the_peer_goes() {
             let peer = dealer(&context, &router, &endpoint, "slow").await;
             // tcp has room in the kernel too, for what is small.
             let block = vec![0; 1 << 20];
-            let full = || router.try_send([b"slow".to_vec(), block.clone()]).unwrap().is_some();
+            let full = || router.try_send([b"slow".to_vec(), block.clone()]).is_err_and(|error| error.is_full());
             // Full is full when it stays so.
             while !(full() && context.timeout(Duration::from_millis(50), router.send(["slow", ""])).await.is_err()) {}
             let gone = async {
@@ -244,7 +244,8 @@ fn must_not_drop(kind: zmq::SocketType) {
         // A PUB takes the subscription in when it is looked at.
         publisher.with_ref(zmq::Socket::get_events).unwrap();
 
-        let filled = (0..100).find(|_| publisher.try_send("fill").unwrap().is_some()).expect("it fills up");
+        let filled =
+            (0..100).find(|_| publisher.try_send("fill").is_err_and(|error| error.is_full())).expect("it fills up");
         let mut parked = publisher.send(["parked", "whole"]);
         assert!((&mut parked).now_or_never().is_none());
         context.sleep(Duration::from_millis(50)).await;

@@ -403,8 +403,8 @@ impl World {
         let Some(socket) = self.sockets[place].clone().filter(|_| self.pattern.sends(place)) else { return };
         let (number, message) = self.message(place, source);
         match socket.try_send(message) {
-            Ok(None) => self.model.accepted(place, number),
-            Ok(Some(message)) => self.comes_back(place, number, message),
+            Ok(()) => self.model.accepted(place, number),
+            Err(refused) if refused.is_full() => self.comes_back(place, number, refused.into_message()),
             Err(refused) => self.refused(place, number, refused),
         }
     }

@@ -29,6 +29,22 @@ pub struct SendError {
 }
 
 impl SendError {
+    /// True if there was [no room](Error::Full) for the message: it may be sent later.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use calloop_zmq::{AsyncZmqContext, kind::Push};
+    /// # let event_loop = calloop::EventLoop::<()>::try_new()?;
+    /// # let context = AsyncZmqContext::new(&event_loop.handle())?;
+    /// let push = context.socket::<Push>()?;
+    /// assert!(push.try_send("nobody is there").unwrap_err().is_full());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_full(&self) -> bool {
+        matches!(self.error, Error::Full)
+    }
+
     /// Takes the message back, to send it again or elsewhere.
     ///
     /// # Examples

@@ -327,7 +327,7 @@ pub(crate) fn router_and_full_peers(
         peer.connect(&endpoint).unwrap();
         peer.send("hello", zmq::DONTWAIT).unwrap();
         assert!(router.try_recv().unwrap().is_some());
-        while router.try_send([name, "fill"]).unwrap().is_none() {}
+        while router.try_send([name, "fill"]).is_ok() {}
         peer
     };
     let peers = names.iter().map(|name| full_peer(name.as_ref())).collect();

@@ -60,7 +60,7 @@ pub(super) fn four_peers(rig: &mut Rig) {
 pub(super) fn two_senders(rig: &mut Rig) {
     let router = router(rig);
     let (full, peer) = (peer(rig, &router, "full"), peer(rig, &router, "b"));
-    while router.try_send(to("full", 0)).unwrap().is_none() {}
+    while router.try_send(to("full", 0)).is_ok() {}
     let (sender, dice, probe) = (Rc::clone(&router), rig.dice.clone(), rig.probe("full"));
     rig.executor.spawn(async move {
         loop {

@@ -25,7 +25,7 @@ pub(super) fn dealer_and_router(rig: &mut Rig) {
     });
     dealer.connect(&router.bind("inproc://both").unwrap()).unwrap();
     // The router must know its peer.
-    assert!(dealer.try_send("hello").unwrap().is_none());
+    assert!(dealer.try_send("hello").is_ok());
     assert!(router.try_recv().unwrap().is_some());
     let messages = rig.messages / 2;
     sends(rig, &dealer, messages, None);
@@ -122,7 +122,7 @@ pub(super) fn failing_sends(rig: &mut Rig) {
     let dealer = rig.socket::<Dealer>("DEALER", hwm_2);
     let peer = rig.raw(zmq::DEALER, hwm_2);
     peer.connect(&dealer.bind("inproc://full").unwrap()).unwrap();
-    while dealer.try_send("fill").unwrap().is_none() {}
+    while dealer.try_send("fill").is_ok() {}
     receives(rig, &dealer, rig.messages);
     let (dice, shared, messages, mut sent) = (rig.dice.clone(), Rc::clone(&rig.shared), rig.messages, 0_u64);
     rig.peer(move |moment| {
@@ -139,7 +139,7 @@ pub(super) fn failing_sends(rig: &mut Rig) {
         sent += 1;
         if moment.is_ours() {
             match dice.below(3) {
-                0 => assert!(dealer.try_send("no room").unwrap().is_some()),
+                0 => assert!(dealer.try_send("no room").is_err_and(|error| error.is_full())),
                 1 => assert!(dealer.send("no room").now_or_never().is_none()),
                 _ => {}
             }
@@ -215,7 +215,7 @@ pub(super) fn roomy_dealer(rig: &mut Rig) {
         }
         peer.send(&sent.to_le_bytes()[..], zmq::DONTWAIT).unwrap();
         sent += 1;
-        assert!(dealer.try_send("now").unwrap().is_none());
+        assert!(dealer.try_send("now").is_ok());
         while peer.recv_msg(zmq::DONTWAIT).is_ok() {}
     });
 }
