@@ -276,7 +276,8 @@ impl EventSource for HubSource {
     }
 
     // These answer `Ok`, always: on an `Err` calloop forgets half of a source with lifecycle events and panics at the
-    // next dispatch.
+    // next dispatch. Nobody has the token that it takes to disable the source: it is registered once, and taken out to
+    // be dropped.
     fn register(&mut self, _: &mut Poll, factory: &mut TokenFactory) -> calloop::Result<()> {
         self.token = Some(factory.token());
         Ok(())
@@ -287,7 +288,6 @@ impl EventSource for HubSource {
     }
 
     fn unregister(&mut self, _: &mut Poll) -> calloop::Result<()> {
-        self.token = None;
         Ok(())
     }
 
