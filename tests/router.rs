@@ -12,7 +12,7 @@ use calloop_zmq::kind::{Any, Dealer, Router, Sub};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error};
 use futures::future::select;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 
 /// Runs the test in a loop of its own, counting turns; 30 seconds are a failure.
 fn run<F: Future<Output = ()>>(test: impl FnOnce(AsyncZmqContext, Rc<Cell<u64>>) -> F) {
@@ -113,6 +113,33 @@ fn a_full_peer_parks_its_sender_alone() {
         let (sent, last) = futures::join!(parked, drain);
         sent.unwrap();
         assert_eq!(last, ["parked", "whole"].into());
+    });
+}
+
+#[test]
+fn what_the_sink_holds_for_a_full_peer_holds_up_nobody_else() {
+    run(|context, _| async move {
+        let endpoint = "inproc://held";
+        let router = router(&context, endpoint);
+        let (slow, quick) =
+            (dealer(&context, &router, endpoint, "slow").await, dealer(&context, &router, endpoint, "quick").await);
+        let filled = fill(&router, "slow");
+        let mut sink = &router;
+        sink.feed(["slow", "held"].into()).await.unwrap();
+        assert_eq!(router.try_send(["quick", "tried"]).unwrap(), None);
+        assert_eq!(quick.recv().await.unwrap(), "tried".into());
+        router.send(["quick", "sent"]).await.unwrap();
+        assert_eq!(quick.recv().await.unwrap(), "sent".into());
+
+        let drain = async {
+            for _ in 0..filled {
+                slow.recv().await.unwrap();
+            }
+            slow.recv().await.unwrap()
+        };
+        let (flushed, last) = futures::join!(sink.flush(), drain);
+        flushed.unwrap();
+        assert_eq!(last, "held".into());
     });
 }
 

@@ -350,6 +350,11 @@ impl World {
         self.check_counts();
     }
 
+    /// Commands may be processed by somebody else, again and again.
+    fn is_disturbed(&self) -> bool {
+        self.setup.lent || self.tasks.iter().any(|task| task.role == Role::TryRecv)
+    }
+
     fn rest_once(&self, most_futile: usize) {
         let (mut futile, mut alarms) = (0, 0);
         while self.violation.borrow().is_none() {
@@ -363,6 +368,9 @@ impl World {
             }
             if !self.has_events() && !self.anyone_woken() {
                 self.check_sleep();
+                if alarms == MOST_ALARMS && self.socket.state().has_to_come_back() && !self.is_disturbed() {
+                    self.violate("senders that wait for their peers do not settle".into());
+                }
                 let Some(at) = self.hub.timers().armed().filter(|_| alarms < MOST_ALARMS) else { return };
                 self.clock.advance(at.saturating_duration_since(clock::now()));
                 self.note(|| "    time passes".into());

@@ -33,6 +33,11 @@ impl State {
         !self.registration.is_over()
     }
 
+    /// True if senders that wait for their peers are to be called when it is quiet.
+    pub(crate) fn has_to_come_back(&self) -> bool {
+        self.readiness.borrow().senders_settle() && self.settling.is_due()
+    }
+
     pub(crate) fn is_borrowed(&self) -> bool {
         self.readiness.try_borrow_mut().is_err()
     }
