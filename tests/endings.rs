@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use calloop::EventLoop;
 use calloop_zmq::kind::{Dealer, Pull, Push};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error};
+use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 
 fn run<F: Future<Output = ()>>(test: impl FnOnce(AsyncZmqContext) -> F) {
@@ -181,7 +182,9 @@ fn after_the_loop_is_gone_waits_end_and_what_is_there_is_still_received() {
     drop(event_loop);
     assert_eq!(pull.recv().now_or_never().expect("no wait").unwrap(), "there".into());
     assert!(matches!(pull.recv().now_or_never().expect("no wait"), Err(Error::LoopGone)));
+    assert!(!pull.is_terminated(), "it has not told");
     assert!(matches!(pull.next().now_or_never().expect("no wait"), Some(Err(Error::LoopGone))));
+    assert!(pull.is_terminated());
     assert!(pull.next().now_or_never().expect("no wait").is_none());
     context.sleep(Duration::from_secs(3600)).now_or_never().expect("no wait");
     assert!(matches!(context.socket::<Pull>(), Err(Error::LoopGone)));

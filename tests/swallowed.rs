@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
+use std::time::{Duration, Instant};
 
-use std::time::Duration;
-
+use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventSource, Poll, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Dealer, Pull, Push, Router};
 use calloop_zmq::{AsyncZmqSocket, Multipart};
@@ -238,4 +238,32 @@ fn a_reader_wakes_when_another_sources_before_sleep_swallowed_its_message() {
     armed.set(true);
     rig.run();
     assert!(!armed.get());
+}
+
+/// A hub that takes the loop for asleep while it is not wakes it for what it would look at anyway.
+#[test]
+fn what_a_call_owes_while_the_loop_is_awake_does_not_wake_it_again() {
+    const WHILE: Duration = Duration::from_millis(100);
+    let mut rig = Rig::new();
+    let dealer = rig.socket::<Dealer>("DEALER", |_| Ok(()));
+    let peer = rig.context.zmq_context().socket(zmq::DEALER).unwrap();
+    peer.connect(&dealer.bind("inproc://awake").unwrap()).unwrap();
+    let (reader, probe) = (Rc::clone(&dealer), rig.probe("reader"));
+    let waiting = Rc::clone(&probe);
+    rig.spawn_aside(async move { drop(probe.wait(reader.recv()).await) });
+    rig.run_until(|| waiting.waits());
+    rig.idle(Duration::from_millis(10));
+    let sent = Rc::new(Cell::new(false));
+    let (sends, sender) = (Rc::clone(&sent), dealer);
+    let sends = move |_, (): &mut (), (): &mut ()| {
+        sends.set(sender.try_send("for a reader, a look is owed").unwrap().is_none());
+        TimeoutAction::Drop
+    };
+    rig.handle().insert_source(Timer::immediate(), sends).unwrap();
+    while !sent.get() {
+        rig.turn(WHILE);
+    }
+    let begin = Instant::now();
+    rig.turn(WHILE);
+    assert!(begin.elapsed() > WHILE * 9 / 10, "woken after {:?}, for nothing", begin.elapsed());
 }
