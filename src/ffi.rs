@@ -177,6 +177,10 @@ impl Socket {
         self.flag(zmq_sys::ZMQ_RCVMORE)
     }
 
+    pub(crate) fn is_immediate(&self) -> Result<bool, Errno> {
+        self.flag(zmq_sys::ZMQ_IMMEDIATE)
+    }
+
     /// `ZMQ_TYPE`, as the zmq crate names it. The crate panics on the thread-safe types that it does not know.
     pub(crate) fn kind(&self) -> Result<zmq::SocketType, Errno> {
         let raw = self.option(zmq_sys::ZMQ_TYPE)?;

@@ -43,6 +43,12 @@ pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) ->
             return Err(failed(errno));
         }
     }
+    let actual = socket.kind().map_err(failed)?;
+    let begins = begins_by_itself(actual) && actual != zmq::STREAM;
+    if matches!(call, EndpointCall::Connect) && begins && socket.is_immediate().map_err(failed)? {
+        // With it libzmq drops a lost connection with all that is in it, also in the middle of a message.
+        return Err(SetupError::ImmediateReceiver { actual }.into());
+    }
     let security = socket.security().map_err(failed)?;
     if security.plain_server && security.enforces_domain && !security.has_domain {
         return Err(SetupError::PlainWithoutDomain.into());
@@ -53,7 +59,7 @@ pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) ->
     Ok(())
 }
 
-/// True for the kinds that are in the middle of a message once they were asked whether there is one.
+/// True for the kinds that may be in the middle of a message once they were asked whether there is one.
 fn begins_by_itself(kind: zmq::SocketType) -> bool {
     matches!(kind, zmq::SUB | zmq::XSUB | zmq::ROUTER | zmq::REP | zmq::STREAM)
 }

@@ -194,7 +194,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
     /// received yet are discarded (libzmq's `zmq_disconnect`), but for the one that would have come next.
     ///
     /// Call this and not the bare socket's: in the middle of a message, which some kinds are in as soon as they were asked
-    /// whether there is one, that call has libzmq abort the process.
+    /// whether there is one, that call has libzmq abort the process. And where a ROUTER or a REP connects to an `inproc://`
+    /// endpoint that nobody has bound, let it stay so or drop the socket: after a disconnect, the `bind` would abort.
     ///
     /// # Errors
     ///

@@ -664,6 +664,31 @@ fn begins_by_itself(kind: zmq::SocketType) -> bool {
     !matches!(kind, zmq::DEALER | zmq::PULL)
 }
 
+/// With `ZMQ_IMMEDIATE`, libzmq throws away what is left of a message when its connection is lost, and aborts, or goes on
+/// with another peer's.
+#[test]
+fn kinds_that_look_into_a_message_do_not_connect_with_immediate() {
+    let event_loop = EventLoop::<()>::try_new().unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+    let connect = |kind, immediate, endpoint| {
+        let socket = context.zmq_context().socket(kind).unwrap();
+        socket.set_immediate(immediate).unwrap();
+        context.adopt::<Any>(socket).unwrap().connect(endpoint)
+    };
+    for kind in [zmq::SUB, zmq::XSUB, zmq::ROUTER, zmq::REP] {
+        let refused = connect(kind, true, "tcp://127.0.0.1:9").unwrap_err();
+        assert!(
+            matches!(refused, Error::Setup(SetupError::ImmediateReceiver { actual }) if actual == kind),
+            "{refused:?}"
+        );
+        connect(kind, false, "tcp://127.0.0.1:9").unwrap();
+        connect(kind, true, "inproc://somebody").unwrap();
+    }
+    for kind in [zmq::DEALER, zmq::REQ, zmq::PULL, zmq::PUSH, zmq::PAIR, zmq::PUB, zmq::XPUB, zmq::STREAM] {
+        connect(kind, true, "tcp://127.0.0.1:9").unwrap();
+    }
+}
+
 // 13. Futures that are kept when they are done.
 
 #[test]

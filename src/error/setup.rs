@@ -33,6 +33,13 @@ pub enum SetupError {
     /// A message that was received halfway, by calls on [the bare socket](crate::AsyncZmqSocket::get_ref), when its
     /// connection is to end: the process is aborted at the next receive. Receive the rest before.
     HalfReceived,
+    /// `ZMQ_IMMEDIATE` on a SUB, XSUB, ROUTER or REP that connects: when the connection is lost while a message waits, the
+    /// process is aborted at the next receive, or that message is joined with another peer's. The option does nothing
+    /// for these kinds: they do not choose whom they send to.
+    ImmediateReceiver {
+        /// What was to be connected.
+        actual: zmq::SocketType,
+    },
 }
 
 impl fmt::Display for SetupError {
@@ -49,6 +56,9 @@ impl fmt::Display for SetupError {
             }
             Self::HalfReceived => {
                 f.write_str("libzmq would abort: a connection is to end while a message is received halfway")
+            }
+            Self::ImmediateReceiver { actual } => {
+                write!(f, "libzmq would abort: ZMQ_IMMEDIATE on a {actual:?}, when the connection is lost")
             }
         }
     }
