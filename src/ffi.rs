@@ -38,6 +38,9 @@ pub(crate) struct Socket {
     keeps_context: bool,
     /// It was given an endpoint of a transport whose connections libzmq reports: any but `inproc`.
     reports: Cell<bool>,
+    /// It has connections that libzmq drops with all that is in them when they are lost: see
+    /// [`begin_message`](Self::begin_message).
+    immediate: Cell<bool>,
     /// Frames of whole messages that were taken out of libzmq [early](Self::finish_begun). They are received first.
     early: RefCell<VecDeque<Message>>,
 }
@@ -68,6 +71,7 @@ impl Socket {
             inner: ManuallyDrop::new(socket),
             keeps_context,
             reports: Cell::new(false),
+            immediate: Cell::new(false),
             early: RefCell::default(),
         }
     }
@@ -177,8 +181,22 @@ impl Socket {
         self.flag(zmq_sys::ZMQ_RCVMORE)
     }
 
-    pub(crate) fn is_immediate(&self) -> Result<bool, Errno> {
-        self.flag(zmq_sys::ZMQ_IMMEDIATE)
+    /// `ZMQ_IMMEDIATE`, for the connections that are made now, or were made before the socket came here.
+    pub(crate) fn note_immediate(&self) -> Result<bool, Errno> {
+        let immediate = self.flag(zmq_sys::ZMQ_IMMEDIATE)?;
+        if immediate {
+            self.immediate.set(true);
+        }
+        Ok(immediate)
+    }
+
+    /// To be called before the first frame of a message is received.
+    ///
+    /// A receive processes commands now and then, also between two frames. If one of them is the loss of a connection
+    /// with `ZMQ_IMMEDIATE`, the rest of the message is gone, and libzmq aborts. So there they are processed before.
+    #[inline]
+    pub(crate) fn begin_message(&self) -> Result<(), Errno> {
+        if self.immediate.get() { self.events().map(|_| ()) } else { Ok(()) }
     }
 
     /// `ZMQ_TYPE`, as the zmq crate names it. The crate panics on the thread-safe types that it does not know.

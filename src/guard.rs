@@ -44,8 +44,8 @@ pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) ->
         }
     }
     let actual = socket.kind().map_err(failed)?;
-    let begins = begins_by_itself(actual) && actual != zmq::STREAM;
-    if matches!(call, EndpointCall::Connect) && begins && socket.is_immediate().map_err(failed)? {
+    let immediate = matches!(call, EndpointCall::Connect) && socket.note_immediate().map_err(failed)?;
+    if immediate && begins_by_itself(actual) && actual != zmq::STREAM {
         // With it libzmq drops a lost connection with all that is in it, also in the middle of a message.
         return Err(SetupError::ImmediateReceiver { actual }.into());
     }

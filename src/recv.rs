@@ -317,6 +317,7 @@ impl<K: CanRecv> FusedStream for AsyncZmqSocket<K> {
 /// frames yet.
 #[inline]
 fn receive(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
+    socket.begin_message()?;
     socket.recv_first(message.frames_mut())?;
     if message.first().is_some_and(zmq::Message::get_more) { receive_rest(socket, message) } else { Ok(()) }
 }
@@ -325,6 +326,7 @@ fn receive(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
 #[inline]
 fn receive_into(socket: &ffi::Socket, message: &mut Multipart) -> Result<(), Errno> {
     let first = message.keep_one();
+    socket.begin_message()?;
     socket.recv_frame(first)?;
     if first.get_more() { receive_rest(socket, message) } else { Ok(()) }
 }

@@ -91,6 +91,9 @@ impl<K: Kind> AsyncZmqSocket<K> {
         socket.set_timeouts(Timeouts::NONE).map_err(adopt)?;
         let trace = Trace::new(actual);
         let attachment = State::attach(&socket, core.hub(), write_order, trace)?;
+        if !socket.is_of_our_context() {
+            socket.note_immediate().map_err(adopt)?;
+        }
         trace.tell(if socket.is_of_our_context() { Event::Opened } else { Event::Adopted });
         Ok(Self {
             attachment,

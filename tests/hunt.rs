@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use calloop::ping::make_ping;
 use calloop::{EventLoop, EventSource, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, Multipart, SetupError, proxy};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, MonitorEvent, Multipart, SetupError, proxy};
 use common::{BeforeSleep, Rig, drain, router_and_full_peers};
-use futures::{FutureExt, Sink, SinkExt, Stream};
+use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 
 /// So long is for ever: nothing here has to wait for more than a few milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -686,6 +686,53 @@ fn kinds_that_look_into_a_message_do_not_connect_with_immediate() {
     }
     for kind in [zmq::DEALER, zmq::REQ, zmq::PULL, zmq::PUSH, zmq::PAIR, zmq::PUB, zmq::XPUB, zmq::STREAM] {
         connect(kind, true, "tcp://127.0.0.1:9").unwrap();
+    }
+}
+
+/// The others may have it. A receive processes commands once in a hundred frames, and one of them may be that loss.
+#[test]
+fn a_connection_with_immediate_may_be_lost_while_messages_wait() {
+    let event_loop = EventLoop::<()>::try_new().unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+    for adopted_connected in [false, true] {
+        let socket = context.zmq_context().socket(zmq::DEALER).unwrap();
+        socket.set_immediate(true).unwrap();
+        let peer = context.zmq_context().socket(zmq::DEALER).unwrap();
+        peer.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = peer.get_last_endpoint().unwrap().unwrap();
+        if adopted_connected {
+            socket.connect(&endpoint).unwrap();
+        }
+        let dealer = context.adopt::<Dealer>(socket).unwrap();
+        if !adopted_connected {
+            dealer.connect(&endpoint).unwrap();
+        }
+        peer.set_sndtimeo(5000).unwrap();
+        for _ in 0..400 {
+            peer.send_multipart(["one", "two", "three"], 0).unwrap();
+        }
+        let begin = Instant::now();
+        while dealer.try_recv().unwrap().is_none() {
+            assert!(begin.elapsed() < PATIENCE, "nothing comes");
+        }
+        let monitor = dealer.monitor().unwrap();
+        // It connects again after it has let go of what it had.
+        let mut again = Box::pin(
+            monitor.filter(|event| std::future::ready(matches!(event, Ok(MonitorEvent::ConnectRetried { .. })))),
+        );
+        drop(peer);
+        while again.next().now_or_never().is_none() {
+            assert!(begin.elapsed() < PATIENCE, "it is not lost");
+        }
+        // The loss is announced. What is left of it is gone, or whole.
+        let mut message = Multipart::new();
+        while let Some(received) = dealer.try_recv().unwrap() {
+            assert_eq!(received.len(), 3);
+            if let Some(received) = dealer.recv_into(&mut message).now_or_never() {
+                received.unwrap();
+                assert_eq!(message.len(), 3);
+            }
+        }
     }
 }
 

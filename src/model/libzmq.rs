@@ -104,6 +104,7 @@ pub(crate) unsafe fn zmq_getsockopt(socket: *mut c_void, option: c_int, value: *
         }),
         ZMQ_TYPE => Ok(model.kind() as c_int),
         // No loop watches it, and nobody waits in it.
+        ZMQ_IMMEDIATE => Ok(0),
         ZMQ_FD | ZMQ_RCVTIMEO | ZMQ_SNDTIMEO => Ok(-1),
         _ => panic!("the model has no option {option}"),
     };
