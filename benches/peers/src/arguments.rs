@@ -1,11 +1,15 @@
 //! The command line.
 
 use crate::contestant::Contestant;
+use crate::faults;
 use crate::workload::Workload;
 
 pub enum Command {
     All(Arguments),
     One(One),
+    /// The other job of this program.
+    Faults(faults::All),
+    Fault(faults::One),
 }
 
 /// What a run of the whole is to do.
@@ -25,7 +29,8 @@ pub struct One {
 }
 
 const USAGE: &str = "\
-arguments: [WORD].. [--contestants NAME,..] [--rounds N] [--quick] [--list]
+arguments: faults, for what happens when something goes wrong (faults --help), or
+           [WORD].. [--contestants NAME,..] [--rounds N] [--quick] [--list]
   WORD           only workloads with all of these words in their names
   --contestants  only these, and blocking libzmq, with which they are compared
   --rounds N     measure each N times, 5 if not said
@@ -33,7 +38,15 @@ arguments: [WORD].. [--contestants NAME,..] [--rounds N] [--quick] [--list]
   --list         print the names of workloads and contestants";
 
 impl Arguments {
-    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+        let mut arguments = arguments.peekable();
+        if let Some(job) = arguments.next_if(|job| job == "faults" || job == "--fault") {
+            return Ok(if job == "faults" {
+                Command::Faults(faults::All::parse(arguments)?)
+            } else {
+                Command::Fault(faults::One::parse(arguments)?)
+            });
+        }
         let mut all = Self { words: Vec::new(), contestants: Contestant::ALL.to_vec(), rounds: 5, quick: false };
         let mut rounds = None;
         while let Some(argument) = arguments.next() {

@@ -1,6 +1,9 @@
 //! The child process: one contestant, one workload, one line of JSON.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::arguments::One;
 use crate::clock::Measured;
@@ -13,6 +16,34 @@ pub fn run(one: &One) -> ! {
     }
     allow_descriptors();
     finish(one.contestant.run(&one.workload, one.messages).as_ref());
+}
+
+/// How a child ended.
+pub enum Ended {
+    /// By itself, and printed this.
+    Done(ExitStatus, String),
+    /// It had to be killed.
+    Stalled,
+}
+
+/// Runs a child for so long at most. What it prints has to fit into a pipe.
+pub fn output(child: &mut Command, patience: Duration) -> Ended {
+    let mut child = child.stdout(Stdio::piped()).spawn().expect("this program again");
+    let deadline = Instant::now() + patience;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("a child");
+            child.wait().expect("a child");
+            return Ended::Stalled;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let mut output = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
+    Ended::Done(status, output)
 }
 
 /// Prints what was measured, and ends the process.

@@ -7,6 +7,7 @@ mod clock;
 mod contestant;
 mod contestants;
 mod course;
+mod faults;
 mod machine;
 mod peer;
 mod results;
@@ -26,6 +27,8 @@ fn main() {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
         Ok(Command::One(one)) => child::run(&one),
         Ok(Command::All(arguments)) => arguments,
+        Ok(Command::Faults(all)) => return faults::run(&all),
+        Ok(Command::Fault(one)) => faults::run_one(&one),
         Err(usage) => {
             eprintln!("{usage}");
             std::process::exit(2);

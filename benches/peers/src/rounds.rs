@@ -1,12 +1,12 @@
 //! The rounds: in each one, every contestant runs once, in turn, in a process of its own.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{env, fs, process, thread};
+use std::{env, fs, process};
 
 use crate::arguments::{Arguments, One};
+use crate::child::{self, Ended};
 use crate::clock::Measured;
 use crate::contestant::Contestant;
 use crate::results::Row;
@@ -62,29 +62,15 @@ fn run_workload(arguments: &Arguments, python: Option<&str>, workload: &Workload
 
 fn run_one(one: &One, python: Option<&str>) -> Outcome {
     let scratch = Scratch::new();
-    let mut child = Command::new(env::current_exe().expect("this program"))
-        .args(one.arguments())
-        .current_dir(scratch.path())
-        .env("PYTHON", python.unwrap_or_default())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("this program again");
-    let deadline = Instant::now() + PATIENCE;
-    // What it prints fits into the pipe.
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("a child") {
-            break status;
-        }
-        if Instant::now() > deadline {
+    let mut program = Command::new(env::current_exe().expect("this program"));
+    program.args(one.arguments()).current_dir(scratch.path()).env("PYTHON", python.unwrap_or_default());
+    let (status, output) = match child::output(&mut program, PATIENCE) {
+        Ended::Done(status, output) => (status, output),
+        Ended::Stalled => {
             eprintln!("   {} stalled", one.contestant);
-            child.kill().expect("a child");
-            child.wait().expect("a child");
             return Outcome::Stalled;
         }
-        thread::sleep(Duration::from_millis(5));
     };
-    let mut output = String::new();
-    child.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
     match serde_json::from_str(&output) {
         Ok(Some(measured)) => Outcome::Measured(measured),
         Ok(None) => Outcome::Unable,

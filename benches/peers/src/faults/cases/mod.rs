@@ -1,0 +1,115 @@
+//! The cases, each written once for all libraries.
+
+mod cancel;
+mod end;
+mod flow;
+mod idle;
+mod misuse;
+mod router;
+mod side;
+
+use super::finding::Finding;
+use super::library::Library;
+use super::scene::{INPROC, Scene, TCP};
+use flow::Shape;
+use idle::Waits;
+
+pub struct Case {
+    pub name: &'static str,
+    pub question: &'static str,
+    pub run: fn(Scene) -> Finding,
+}
+
+pub fn all<L: Library>() -> Vec<Case> {
+    let case = |name, question, run| Case { name, question, run };
+    vec![
+        case("one-way", "a PUSH sends 20,000 messages, high-water marks of 1", flow::one_way::<L>),
+        case(
+            "both-ways/two-tasks/inproc",
+            "a DEALER sends in one task and receives the echo in another (`split`), high-water marks of 2",
+            |scene| flow::both_ways::<L>(scene, INPROC, Shape::TwoTasks),
+        ),
+        case("both-ways/two-tasks/tcp", "the same over tcp", |scene| flow::both_ways::<L>(scene, TCP, Shape::TwoTasks)),
+        case("both-ways/joined/inproc", "the same in one task, with `join!`", |scene| {
+            flow::both_ways::<L>(scene, INPROC, Shape::Joined)
+        }),
+        case("both-ways/joined/tcp", "the same over tcp", |scene| flow::both_ways::<L>(scene, TCP, Shape::Joined)),
+        case(
+            "side/events",
+            "while a task waits to receive, a message comes, and another task asks the raw socket for `ZMQ_EVENTS` first",
+            side::events::<L>,
+        ),
+        case(
+            "side/connect/inproc",
+            "while a task waits to receive, another connects the socket to one more endpoint",
+            |scene| side::connect::<L>(scene, INPROC),
+        ),
+        case("side/connect/tcp", "the same over tcp", |scene| side::connect::<L>(scene, TCP)),
+        case(
+            "cancel/receive",
+            "20,000 messages of three frames, `next()` dropped at random and called again",
+            cancel::receive::<L>,
+        ),
+        case(
+            "cancel/send",
+            "5,000 messages of three frames, `send()` dropped at random; those whose `send` was `Ok` have to arrive, once",
+            cancel::send::<L>,
+        ),
+        case(
+            "peers-leave",
+            "messages of 100 frames to a PULL that goes away after a few and is replaced, 200 times",
+            flow::peers_leave::<L>,
+        ),
+        case(
+            "router/full",
+            "a mandatory ROUTER sends 1,000 messages to a peer that is slow, high-water marks of 1",
+            router::full::<L>,
+        ),
+        case(
+            "router/unknown",
+            "a mandatory ROUTER sends to a peer that is not there, then to one that is; two to five frames",
+            router::unknown::<L>,
+        ),
+        case(
+            "timer",
+            "a timer of 1 ms in the same thread, while a PULL receives a flood for a second",
+            flow::timer::<L>,
+        ),
+        case("idle/reader", "a DEALER that could send waits to receive, 300 ms", |scene| {
+            idle::polls::<L>(scene, Waits::ToReceive)
+        }),
+        case("idle/writer", "a DEALER with a full peer and unread messages waits to send, 300 ms", |scene| {
+            idle::polls::<L>(scene, Waits::ToSend)
+        }),
+        case(
+            "idle/router",
+            "a mandatory ROUTER waits to send to a full peer while another has room, 300 ms",
+            idle::router::<L>,
+        ),
+        case(
+            "context-ends",
+            "the context is terminated while a task waits to receive; then the socket is dropped",
+            end::context::<L>,
+        ),
+        case(
+            "end/as-documented",
+            "10,000 messages over tcp to a slow peer, then the program ends as the documentation says",
+            |scene| end::exit::<L>(scene, true),
+        ),
+        case("end/just-returns", "the same, but all is dropped and `main` returns", |scene| {
+            end::exit::<L>(scene, false)
+        }),
+        case(
+            "end/nobody-there",
+            "a message to a peer that is not there, all is dropped and `main` returns",
+            end::nobody::<L>,
+        ),
+        case("request", "a REQ's reply is given up, and the next request made", |scene| {
+            misuse::request::<L>(scene, false)
+        }),
+        case("request/relaxed", "the same, `ZMQ_REQ_RELAXED` and `_CORRELATE` being set by the user", |scene| {
+            misuse::request::<L>(scene, true)
+        }),
+        case("empty", "a message without any frame is sent", misuse::empty::<L>),
+    ]
+}
