@@ -69,6 +69,11 @@ impl Cell {
             }
         }
     }
+
+    /// In all rounds.
+    pub fn is_right(&self) -> bool {
+        self.findings.iter().all(|(finding, ..)| finding.right)
+    }
 }
 
 impl fmt::Display for Cell {

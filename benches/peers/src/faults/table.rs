@@ -14,8 +14,8 @@ pub fn markdown(rows: &[(&Case, [Cell; 3])], rounds: u64) -> String {
     };
     let mut text = format!(
         "# What happens when something goes wrong\n\n\
-         Each case ran {rounds} times on each library, with the seeds 1 to {rounds}, on {} cores, Linux {}, with {}, {}, {} and {}. \
-         What is not as one would want it is bold; (2 of 5) says how many rounds were so. How to read it: \
+         Rounds of each case on each library: {rounds}, with the seeds 1 to {rounds}, on {} cores, Linux {}, with {}, {}, \
+         {} and {}. What is not as one would want it is bold; (2 of 5) says in how many rounds. How to read it: \
          [README.md](README.md#the-same-faults-elsewhere).\n\n",
         machine.cores,
         machine.kernel,
@@ -30,5 +30,10 @@ pub fn markdown(rows: &[(&Case, [Cell; 3])], rounds: u64) -> String {
         let cells: Vec<_> = cells.iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "| `{}`: {} | {} |", case.name, case.question, cells.join(" | "));
     }
+    let right = [0, 1, 2].map(|library| {
+        let right = rows.iter().filter(|(_, cells)| cells[library].is_right()).count();
+        format!("{right} of {}", rows.len())
+    });
+    let _ = writeln!(text, "| right in all rounds | {} |", right.join(" | "));
     text
 }

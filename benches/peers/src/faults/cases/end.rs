@@ -1,9 +1,9 @@
 //! The context, or the program, comes to its end.
 
 use std::env;
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 
@@ -39,34 +39,31 @@ pub fn context<L: Library>(scene: Scene) -> Finding {
 }
 
 /// Where the program that comes to its end finds the endpoint of the one that watches it.
-const ENDPOINT: &str = "FAULTS_ENDPOINT";
+pub const ENDPOINT: &str = "FAULTS_ENDPOINT";
 
-pub fn exit<L: Library>(scene: Scene, as_documented: bool) -> Finding {
-    let messages = scene.scale(10_000);
+pub fn exit<L: Library>(scene: Scene, as_documented: bool, pause: Duration) -> Finding {
+    let messages = scene.scale(500);
     if let Ok(endpoint) = env::var(ENDPOINT) {
         send_and_end::<L>(scene, &endpoint, messages, as_documented)
     }
-    let (pull, endpoint) = scene.bound(zmq::PULL, 1_000, TCP);
+    // It reads ahead as little as can be.
+    let (pull, endpoint) = scene.bound(zmq::PULL, 1, TCP);
     pull.set_rcvtimeo(1_000).expect("a number");
     let mut program = again(&scene, &endpoint);
     let ending = thread::spawn(move || drop(program.status()));
     let mut received = 0;
-    // Slow at first: the program should come to its end while there is much to send.
-    let begin = Instant::now();
     while received < messages {
-        match pull.recv_bytes(0) {
+        match pull.recv_msg(0) {
             Ok(_) => received += 1,
             Err(_) if ending.is_finished() => break,
             Err(_) => {}
         }
         progress();
-        if begin.elapsed() < Duration::from_millis(300) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        thread::sleep(pause);
     }
     match messages - received {
         0 => Finding::right(),
-        lost => Finding::wrong_with("loses {} messages", lost),
+        lost => Finding::wrong_with(&format!("{{}} of {messages} messages do not arrive"), lost),
     }
 }
 
@@ -86,7 +83,7 @@ pub fn nobody<L: Library>(scene: Scene) -> Finding {
 /// This case once more, in a process that comes to its end.
 fn again(scene: &Scene, endpoint: &str) -> Command {
     let mut program = Command::new(env::current_exe().expect("this program"));
-    program.args(scene.one.arguments()).env(ENDPOINT, endpoint);
+    program.args(scene.one.arguments()).env(ENDPOINT, endpoint).stdout(Stdio::null());
     program
 }
 
@@ -95,8 +92,7 @@ fn send_and_end<L: Library>(scene: Scene, endpoint: &str, messages: u64, as_docu
     L::run(&scene.context, |library| async move {
         let mut push = library.push(raw);
         for _ in 0..messages {
-            push.send(L::message(vec![vec![0; 1_000]])).await.map_err(|error| error.to_string()).expect("sent");
-            progress();
+            push.send(L::message(vec![vec![0; 100_000]])).await.map_err(|error| error.to_string()).expect("sent");
         }
         drop(push);
         if as_documented {

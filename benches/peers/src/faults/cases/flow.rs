@@ -48,10 +48,10 @@ pub fn one_way<L: Library>(scene: Scene) -> Finding {
     })
 }
 
-pub fn both_ways<L: Library>(scene: Scene, endpoint: &str, shape: Shape) -> Finding {
+pub fn both_ways<L: Library>(scene: Scene, endpoint: &str, high_water_mark: i32, shape: Shape) -> Finding {
     let messages = scene.scale(20_000);
-    let (raw, endpoint) = scene.bound(zmq::DEALER, 2, endpoint);
-    let peer = scene.connected(zmq::DEALER, 2, &endpoint);
+    let (raw, endpoint) = scene.bound(zmq::DEALER, high_water_mark, endpoint);
+    let peer = scene.connected(zmq::DEALER, high_water_mark, &endpoint);
     thread::spawn(move || {
         loop {
             peer.send(peer.recv_msg(0).expect("a message"), 0).expect("sent");
@@ -111,7 +111,7 @@ pub fn peers_leave<L: Library>(scene: Scene) -> Finding {
         }
         match failures.load(Ordering::Relaxed) {
             0 => Finding::right().tell(),
-            failures => Finding::wrong_with("`send` fails {} times; no message is torn", failures).tell(),
+            failures => Finding::wrong_with("failed sends: {}; no message is torn", failures).tell(),
         }
     };
     L::run(&scene.context, |library| async move {

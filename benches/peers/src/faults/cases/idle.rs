@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use futures::{SinkExt, StreamExt};
 
+use super::router::{family, greeted};
 use crate::faults::finding::Finding;
 use crate::faults::library::Library;
 use crate::faults::scene::{INPROC, Scene};
@@ -61,21 +62,10 @@ pub fn polls<L: Library>(scene: Scene, waits: Waits) -> Finding {
 
 /// Whether a ROUTER can send it says for all peers together.
 pub fn router<L: Library>(scene: Scene) -> Finding {
-    let (raw, endpoint) = scene.bound(zmq::ROUTER, 1, INPROC);
-    raw.set_router_mandatory(true).expect("a switch");
-    let peers = ["full", "free"].map(|name| {
-        let peer = scene.socket(zmq::DEALER, 1);
-        peer.set_identity(name.as_bytes()).expect("a name");
-        peer.connect(&endpoint).expect("an endpoint");
-        peer.send("hello", 0).expect("sent");
-        peer
-    });
+    let (raw, peers) = family(&scene, [b"full", b"free"]);
     L::run(&scene.context, |library| async move {
         let _peers = peers;
-        let mut router = library.router(raw);
-        for _ in 0..2 {
-            assert!(router.next().await.is_some_and(|hello| hello.is_ok()), "a hello");
-        }
+        let mut router = greeted(&library, raw, 2).await;
         let flood = async { while router.send(L::message(vec![b"full".to_vec(), vec![0]])).await.is_ok() {} };
         count(&library, flood).await
     })

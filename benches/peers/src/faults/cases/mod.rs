@@ -1,12 +1,14 @@
 //! The cases, each written once for all libraries.
 
 mod cancel;
-mod end;
+pub mod end;
 mod flow;
 mod idle;
 mod misuse;
 mod router;
 mod side;
+
+use std::time::Duration;
 
 use super::finding::Finding;
 use super::library::Library;
@@ -26,22 +28,30 @@ pub fn all<L: Library>() -> Vec<Case> {
         case("one-way", "a PUSH sends 20,000 messages, high-water marks of 1", flow::one_way::<L>),
         case(
             "both-ways/two-tasks/inproc",
-            "a DEALER sends in one task and receives the echo in another (`split`), high-water marks of 2",
-            |scene| flow::both_ways::<L>(scene, INPROC, Shape::TwoTasks),
+            "a DEALER sends in one task and receives the echo in another, high-water marks of 2",
+            |scene| flow::both_ways::<L>(scene, INPROC, 2, Shape::TwoTasks),
         ),
-        case("both-ways/two-tasks/tcp", "the same over tcp", |scene| flow::both_ways::<L>(scene, TCP, Shape::TwoTasks)),
-        case("both-ways/joined/inproc", "the same in one task, with `join!`", |scene| {
-            flow::both_ways::<L>(scene, INPROC, Shape::Joined)
+        case("both-ways/two-tasks/tcp", "the same over tcp", |scene| {
+            flow::both_ways::<L>(scene, TCP, 2, Shape::TwoTasks)
         }),
-        case("both-ways/joined/tcp", "the same over tcp", |scene| flow::both_ways::<L>(scene, TCP, Shape::Joined)),
+        case("both-ways/joined/inproc", "the same in one task, with `join!`", |scene| {
+            flow::both_ways::<L>(scene, INPROC, 2, Shape::Joined)
+        }),
+        case("both-ways/joined/tcp", "the same over tcp", |scene| flow::both_ways::<L>(scene, TCP, 2, Shape::Joined)),
+        case("both-ways/joined/default", "the same over inproc, with libzmq's default high-water marks", |scene| {
+            flow::both_ways::<L>(scene, INPROC, 0, Shape::Joined)
+        }),
+        case("side/nothing", "a task waits to receive, and another sends it one message after the other", |scene| {
+            side::events::<L>(scene, false)
+        }),
         case(
             "side/events",
-            "while a task waits to receive, a message comes, and another task asks the raw socket for `ZMQ_EVENTS` first",
-            side::events::<L>,
+            "the same, and after each message the other asks the raw socket for `ZMQ_EVENTS`",
+            |scene| side::events::<L>(scene, true),
         ),
         case(
             "side/connect/inproc",
-            "while a task waits to receive, another connects the socket to one more endpoint",
+            "while a task waits to receive, another connects the socket to one more endpoint, 50 times",
             |scene| side::connect::<L>(scene, INPROC),
         ),
         case("side/connect/tcp", "the same over tcp", |scene| side::connect::<L>(scene, TCP)),
@@ -62,19 +72,15 @@ pub fn all<L: Library>() -> Vec<Case> {
         ),
         case(
             "router/full",
-            "a mandatory ROUTER sends 1,000 messages to a peer that is slow, high-water marks of 1",
+            "a mandatory ROUTER sends 1,000 messages to a slow peer beside one that has room, high-water marks of 1",
             router::full::<L>,
         ),
         case(
             "router/unknown",
-            "a mandatory ROUTER sends to a peer that is not there, then to one that is; two to five frames",
+            "a mandatory ROUTER sends a message to a peer that is not there, then one to a peer that is; two, three, four, five frames",
             router::unknown::<L>,
         ),
-        case(
-            "timer",
-            "a timer of 1 ms in the same thread, while a PULL receives a flood for a second",
-            flow::timer::<L>,
-        ),
+        case("timer", "a timer of 1 ms in the thread of a PULL that receives a flood for a second", flow::timer::<L>),
         case("idle/reader", "a DEALER that could send waits to receive, 300 ms", |scene| {
             idle::polls::<L>(scene, Waits::ToReceive)
         }),
@@ -83,7 +89,7 @@ pub fn all<L: Library>() -> Vec<Case> {
         }),
         case(
             "idle/router",
-            "a mandatory ROUTER waits to send to a full peer while another has room, 300 ms",
+            "a mandatory ROUTER waits to send to a full peer beside one that has room, 300 ms",
             idle::router::<L>,
         ),
         case(
@@ -93,11 +99,14 @@ pub fn all<L: Library>() -> Vec<Case> {
         ),
         case(
             "end/as-documented",
-            "10,000 messages over tcp to a slow peer, then the program ends as the documentation says",
-            |scene| end::exit::<L>(scene, true),
+            "500 messages of 100 kB over tcp to a peer that takes 1 ms for each, then the program ends as the documentation says",
+            |scene| end::exit::<L>(scene, true, Duration::from_millis(1)),
         ),
-        case("end/just-returns", "the same, but all is dropped and `main` returns", |scene| {
-            end::exit::<L>(scene, false)
+        case("end/slower", "the same, to a peer that takes 10 ms for each", |scene| {
+            end::exit::<L>(scene, true, Duration::from_millis(10))
+        }),
+        case("end/just-returns", "as the first of these, but all is dropped and `main` returns", |scene| {
+            end::exit::<L>(scene, false, Duration::from_millis(1))
         }),
         case(
             "end/nobody-there",
@@ -107,7 +116,7 @@ pub fn all<L: Library>() -> Vec<Case> {
         case("request", "a REQ's reply is given up, and the next request made", |scene| {
             misuse::request::<L>(scene, false)
         }),
-        case("request/relaxed", "the same, `ZMQ_REQ_RELAXED` and `_CORRELATE` being set by the user", |scene| {
+        case("request/relaxed", "the same, with `ZMQ_REQ_RELAXED` and `ZMQ_REQ_CORRELATE` set beforehand", |scene| {
             misuse::request::<L>(scene, true)
         }),
         case("empty", "a message without any frame is sent", misuse::empty::<L>),

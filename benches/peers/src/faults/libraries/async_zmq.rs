@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 use std::vec::IntoIter;
 
-use async_zmq::{Message, Multipart, MultipartIter, RecvError, SendError};
-use futures::future::select;
+use async_zmq::{Error, Message, Multipart, MultipartIter, RecvError, RequestReplyError, SendError};
+use futures::future::{Either, select};
 
 use super::tokio_loop;
 use crate::faults::finding::Finding;
@@ -76,10 +76,17 @@ impl Library for AsyncZmq {
         let req = async_zmq::Request::<Parts, Message>::from(req());
         req.send(Message::from("one")).await.expect("sent");
         drop(select(pin!(req.recv()), self.sleep(SOON)).await);
-        if let Err(error) = req.send(Message::from("two")).await {
-            return Finding::wrong(&format!("the next request: {error}"));
+        match select(pin!(req.send(Message::from("two"))), self.sleep(20 * SOON)).await {
+            Either::Left((Ok(()), _)) => {}
+            Either::Left((Err(error), _)) => return Finding::wrong(&format!("the next request: {error}")),
+            Either::Right(_) => return Finding::wrong("the next request's `send` waits for ever"),
         }
-        match req.recv().await {
+        let (reply, failed) = match req.recv().await {
+            Err(RequestReplyError::Unexpected(Error::EAGAIN)) => (req.recv().await, true),
+            reply => (reply, false),
+        };
+        match reply {
+            Ok(_) if failed => Finding::wrong("the next `recv` fails with EAGAIN, the one after it is right"),
             Ok(reply) => second_reply(&reply[0]),
             Err(error) => Finding::wrong(&format!("the next request: {error}")),
         }
