@@ -78,7 +78,8 @@ impl Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (finding, most, times)) in self.findings.iter().enumerate() {
+        let (right, wrong): (Vec<_>, Vec<_>) = self.findings.iter().partition(|(finding, ..)| finding.right);
+        for (index, (finding, most, times)) in wrong.into_iter().chain(right).enumerate() {
             let least = finding.number;
             let numbers = if least == *most { least.to_string() } else { format!("{least} to {most}") };
             let words = finding.words.replace("{}", &numbers);
