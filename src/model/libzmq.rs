@@ -103,8 +103,8 @@ pub(crate) unsafe fn zmq_getsockopt(socket: *mut c_void, option: c_int, value: *
             bit(events.readable, ZMQ_POLLIN) | bit(events.writable, ZMQ_POLLOUT)
         }),
         ZMQ_TYPE => Ok(model.kind() as c_int),
-        // No loop watches it, and nobody waits in it.
         ZMQ_IMMEDIATE => Ok(0),
+        // No loop watches it, and nobody waits in it.
         ZMQ_FD | ZMQ_RCVTIMEO | ZMQ_SNDTIMEO => Ok(-1),
         _ => panic!("the model has no option {option}"),
     };
