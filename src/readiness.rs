@@ -287,7 +287,8 @@ struct Waiters {
     slot: Option<Waker>,
     /// The slot was called, and has not had its turn.
     slot_called: bool,
-    /// The slot was refused a try, for the sake of the line.
+    /// The slot was refused a try, for the sake of the line. One that tried must not be called when the line goes: with a
+    /// task that makes its receives anew at each poll, that would not end.
     slot_held_up: bool,
     line: Line,
     side: Side,

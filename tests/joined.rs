@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use calloop::EventLoop;
 use calloop_zmq::AsyncZmqContext;
-use calloop_zmq::kind::{Dealer, Router};
-use futures::FutureExt;
+use calloop_zmq::kind::{Dealer, Pull, Router};
+use futures::{FutureExt, StreamExt};
 
 /// How a task receives, each time that it is polled.
 #[derive(Clone, Copy, Debug)]
@@ -65,5 +65,30 @@ fn it_rests(receives: Receives) {
         assert!(waited.is_err());
         println!("{receives:?}, sender first: {sender_first}; {} polls", polls.get());
         assert!(polls.get() <= 20, "{receives:?}: {} polls in 300 ms, sender first: {sender_first}", polls.get());
+    }
+}
+
+/// A Stream that has tried is not called when the line is gone: only one that the line kept from trying.
+#[test]
+fn nor_do_a_stream_and_a_receive_that_is_made_anew_at_each_poll() {
+    let mut event_loop = EventLoop::<()>::try_new().unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+    let pull = context.socket::<Pull>().unwrap();
+    for stream_first in [true, false] {
+        let polls = Cell::new(0);
+        let both = poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            let mut stream = &pull;
+            let mut ready = stream_first && stream.poll_next_unpin(cx).is_ready();
+            let mut recv = pull.recv();
+            ready |= recv.poll_unpin(cx).is_ready();
+            ready |= !stream_first && stream.poll_next_unpin(cx).is_ready();
+            assert!(!ready, "nobody sends anything");
+            Poll::<()>::Pending
+        });
+        let waited = context.timeout(Duration::from_millis(300), both);
+        let waited = event_loop.block_on(waited, &mut (), |()| ()).unwrap().unwrap();
+        assert!(waited.is_err());
+        assert!(polls.get() <= 20, "{} polls in 300 ms, Stream first: {stream_first}", polls.get());
     }
 }
