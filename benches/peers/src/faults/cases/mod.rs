@@ -34,9 +34,11 @@ pub fn all<L: Library>() -> Vec<Case> {
         case("both-ways/two-tasks/tcp", "the same over tcp", |scene| {
             flow::both_ways::<L>(scene, TCP, 2, Shape::TwoTasks)
         }),
-        case("both-ways/joined/inproc", "the same in one task, with `join!`", |scene| {
-            flow::both_ways::<L>(scene, INPROC, 2, Shape::Joined)
-        }),
+        case(
+            "both-ways/joined/inproc",
+            "a DEALER sends and receives in one task, with `join!`, high-water marks of 2",
+            |scene| flow::both_ways::<L>(scene, INPROC, 2, Shape::Joined),
+        ),
         case("both-ways/joined/tcp", "the same over tcp", |scene| flow::both_ways::<L>(scene, TCP, 2, Shape::Joined)),
         case("both-ways/joined/default", "the same over inproc, with libzmq's default high-water marks", |scene| {
             flow::both_ways::<L>(scene, INPROC, 0, Shape::Joined)
@@ -46,7 +48,7 @@ pub fn all<L: Library>() -> Vec<Case> {
         }),
         case(
             "side/events",
-            "the same, and after each message the other asks the raw socket for `ZMQ_EVENTS`",
+            "a task waits to receive; another sends it a message, and asks the raw socket for `ZMQ_EVENTS` before the loop goes on",
             |scene| side::events::<L>(scene, true),
         ),
         case(
@@ -102,12 +104,16 @@ pub fn all<L: Library>() -> Vec<Case> {
             "500 messages of 100 kB over tcp to a peer that takes 1 ms for each, then the program ends as the documentation says",
             |scene| end::exit::<L>(scene, true, Duration::from_millis(1)),
         ),
-        case("end/slower", "the same, to a peer that takes 10 ms for each", |scene| {
-            end::exit::<L>(scene, true, Duration::from_millis(10))
-        }),
-        case("end/just-returns", "as the first of these, but all is dropped and `main` returns", |scene| {
-            end::exit::<L>(scene, false, Duration::from_millis(1))
-        }),
+        case(
+            "end/slower",
+            "500 messages of 100 kB to a peer that takes 10 ms for each, then the program ends as the documentation says",
+            |scene| end::exit::<L>(scene, true, Duration::from_millis(10)),
+        ),
+        case(
+            "end/just-returns",
+            "500 messages of 100 kB to a peer that takes 1 ms for each, then all is dropped and `main` returns",
+            |scene| end::exit::<L>(scene, false, Duration::from_millis(1)),
+        ),
         case(
             "end/nobody-there",
             "a message to a peer that is not there, all is dropped and `main` returns",
