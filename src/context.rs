@@ -1,9 +1,11 @@
 //! The context: where sockets come from, tied to one event loop.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use calloop::LoopHandle;
 use futures_channel::oneshot;
 
 use crate::error::Elapsed;
-use crate::ffi::{self, Errno};
+use crate::ffi::{self, Closing, Errno};
 use crate::hub::Hub;
 use crate::kind::Kind;
 use crate::sleep::{Sleep, Timeout};
@@ -83,7 +85,7 @@ impl AsyncZmqContext {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_context<D: 'static>(handle: &LoopHandle<'static, D>, context: zmq::Context) -> crate::Result<Self> {
-        Ok(Self { core: Rc::new(Core { hub: Hub::new(handle)?, context: Some(context), ended: RefCell::default() }) })
+        Ok(Self { core: Rc::new(Core::new(Hub::new(handle)?, Some(context))) })
     }
 
     /// The zmq crate's context, to clone and hand to other threads.
@@ -190,7 +192,7 @@ impl AsyncZmqContext {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn adopt<K: Kind>(&self, socket: zmq::Socket) -> crate::Result<AsyncZmqSocket<K>> {
-        AsyncZmqSocket::new(ffi::Socket::foreign(socket), &self.core)
+        AsyncZmqSocket::new(ffi::Socket::foreign(socket, self.core.closing.clone()), &self.core)
     }
 
     /// Waits for this long, and for one turn of the loop at least. If the loop goes first, the wait ends early. The clock is
@@ -276,8 +278,10 @@ impl AsyncZmqContext {
     ///
     /// That comes after all sockets of this context are dropped, and all other clones of it: tasks that end on
     /// [`Error::Terminated`](crate::Error::Terminated) do that. What holds it up for more than half a second is told by
-    /// [`Terminate::open_sockets`] and, with the feature `tracing`, by a warning. If other threads hold clones of
-    /// [`zmq_context`](Self::zmq_context), libzmq goes on until the last of those is dropped, which is not waited for.
+    /// [`Terminate::open_sockets`] and, with the feature `tracing`, by a warning. A socket that was
+    /// [adopted](Self::adopt) and was the last of another context is waited for as well, until that has ended. But if other
+    /// threads hold clones of [`zmq_context`](Self::zmq_context), libzmq goes on until the last of those is dropped, which is
+    /// not waited for.
     ///
     /// The waiting is done on a thread of its own; the loop goes on.
     ///
@@ -395,9 +399,18 @@ pub(crate) struct Core {
     context: Option<zmq::Context>,
     /// Told when the context has ended.
     ended: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Adopted sockets are closed on threads of their own. They are waited for, since one of them may be the last to
+    /// hold the context, and have something to send.
+    closing: Closing,
+    closed: Option<Receiver<Infallible>>,
 }
 
 impl Core {
+    fn new(hub: Rc<Hub>, context: Option<zmq::Context>) -> Self {
+        let (closing, closed) = mpsc::channel();
+        Self { hub, context, ended: RefCell::default(), closing, closed: Some(closed) }
+    }
+
     pub(crate) fn hub(&self) -> &Rc<Hub> {
         &self.hub
     }
@@ -409,10 +422,13 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // Every socket keeps its core, so this clone outlives theirs. The last one ends the context, and that blocks.
+        // Every socket that was made here keeps its core, so this clone outlives theirs. The last one ends the context, and
+        // that blocks.
         let ended = self.ended.take();
-        let Some(context) = self.context.take() else { return };
+        let (Some(context), Some(closed)) = (self.context.take(), self.closed.take()) else { return };
         ffi::drop_elsewhere(context, move || {
+            // Nothing comes: it ends when all who hold the other end have dropped it, our own included.
+            let _ = closed.recv();
             for sender in ended {
                 // Nobody may be waiting any more.
                 let _ = sender.send(());

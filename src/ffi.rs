@@ -13,10 +13,12 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::Sender;
 use std::{io, ptr, thread};
 
 use smallvec::SmallVec;
@@ -34,8 +36,8 @@ pub(crate) struct Socket {
     /// From `inner`, which owns it. Valid for as long as `self` is: nothing but `into_inner` takes the owner out.
     raw: *mut c_void,
     inner: ManuallyDrop<zmq::Socket>,
-    /// It may be the last to hold its context: closing it then ends that.
-    keeps_context: bool,
+    /// It may be the last to hold its context: closing it then ends that. Dropped when it has.
+    foreign: Option<Closing>,
     /// It was given an endpoint of a transport whose connections libzmq reports: any but `inproc`.
     reports: Cell<bool>,
     /// It has connections that libzmq drops with all that is in them when they are lost: see
@@ -51,25 +53,25 @@ impl Socket {
         // The zmq crate hides its context's pointer, and panics on an errno that it has no name for: when the system,
         // not the process, is out of descriptors (ENFILE).
         let opened = catch_unwind(AssertUnwindSafe(|| context.socket(kind)));
-        Ok(Self::with(opened.map_err(|_| Errno::last())??, false))
+        Ok(Self::with(opened.map_err(|_| Errno::last())??, None))
     }
 
     /// A socket of a context that is kept by somebody else here.
     #[cfg(test)]
     pub(crate) fn new(socket: zmq::Socket) -> Self {
-        Self::with(socket, false)
+        Self::with(socket, None)
     }
 
     /// A socket that may be the last to hold its context.
-    pub(crate) fn foreign(socket: zmq::Socket) -> Self {
-        Self::with(socket, true)
+    pub(crate) fn foreign(socket: zmq::Socket, closing: Closing) -> Self {
+        Self::with(socket, Some(closing))
     }
 
-    fn with(mut socket: zmq::Socket, keeps_context: bool) -> Self {
+    fn with(mut socket: zmq::Socket, foreign: Option<Closing>) -> Self {
         Self {
             raw: socket.as_mut_ptr(),
             inner: ManuallyDrop::new(socket),
-            keeps_context,
+            foreign,
             reports: Cell::new(false),
             immediate: Cell::new(false),
             early: RefCell::default(),
@@ -83,6 +85,7 @@ impl Socket {
     pub(crate) fn into_inner(self) -> zmq::Socket {
         let mut this = ManuallyDrop::new(self);
         drop(this.early.take());
+        drop(this.foreign.take());
         // SAFETY: `this` is not dropped, so the socket is taken out once.
         unsafe { ManuallyDrop::take(&mut this.inner) }
     }
@@ -232,7 +235,7 @@ impl Socket {
 
     /// True if its context is kept by somebody else here; false if it may be of any other context.
     pub(crate) fn is_of_our_context(&self) -> bool {
-        !self.keeps_context
+        self.foreign.is_none()
     }
 
     /// Has libzmq bind a PAIR to `endpoint` and send it the events in the mask. Any earlier monitor is stopped.
@@ -383,11 +386,14 @@ impl Drop for Socket {
         }
         // SAFETY: the field is not used again; `into_inner`, which takes it too, does not drop `self`.
         let socket = unsafe { ManuallyDrop::take(&mut self.inner) };
-        if self.keeps_context {
-            drop_elsewhere(socket, || {});
+        if let Some(closing) = self.foreign.take() {
+            drop_elsewhere(socket, || drop(closing));
         }
     }
 }
+
+/// What closes goes on to hold this until it is closed. Who has the other end can wait for all of them.
+pub(crate) type Closing = Sender<Infallible>;
 
 /// Drops a value that may end a context, which blocks until libzmq is done with it: on a thread of its own.
 ///

@@ -6,6 +6,7 @@
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +14,7 @@ use std::thread;
 use bytes::{Bytes, BytesMut};
 use calloop::EventLoop;
 use calloop_zmq::kind::{Pull, Push};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, IntoBytes, IntoFrame, Multipart};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, IntoBytes, IntoFrame, Multipart, zmq};
 
 use support::{eventually, run};
 
@@ -162,6 +163,41 @@ fn bytes_that_are_not_sent_are_freed_once() {
         drop(event_loop);
         assert_eq!(freed(), 1, "{name}");
     }
+}
+
+/// It is closed on a thread of its own, and waits there for as long as its linger, if it is the last of its context.
+#[test]
+fn the_end_of_a_context_waits_for_the_sockets_that_were_adopted() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    // It accepts, and never speaks: the message stays.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    for of_another in [true, false] {
+        let mut event_loop = EventLoop::<()>::try_new().unwrap();
+        let mut zmq_context = zmq::Context::new();
+        let socket = zmq_context.socket(zmq::PUSH).unwrap();
+        socket.set_linger(200).unwrap();
+        if of_another {
+            zmq_context = zmq::Context::new();
+        }
+        let context = AsyncZmqContext::with_context(&event_loop.handle(), zmq_context).unwrap();
+        let push = context.adopt::<Push>(socket).unwrap();
+        push.connect(&endpoint).unwrap();
+        push.try_send(watched()).unwrap();
+        drop(push);
+        run(&mut event_loop, context.terminate()).unwrap();
+        assert_eq!(freed(), 1, "what could not be sent is gone with its context; of another: {of_another}");
+    }
+}
+
+#[test]
+fn a_socket_that_is_released_holds_up_nobody() {
+    let mut event_loop = EventLoop::<()>::try_new().unwrap();
+    let context = AsyncZmqContext::new(&event_loop.handle()).unwrap();
+    let other = zmq::Context::new();
+    let bare = context.adopt::<Push>(other.socket(zmq::PUSH).unwrap()).unwrap().into_inner();
+    run(&mut event_loop, context.terminate()).unwrap();
+    drop(bare);
 }
 
 #[test]

@@ -5,6 +5,6 @@ use super::*;
 impl Core {
     /// A core without a context.
     pub(crate) fn of_model(hub: Rc<Hub>) -> Rc<Self> {
-        Rc::new(Self { hub, context: None, ended: RefCell::default() })
+        Rc::new(Self::new(hub, None))
     }
 }
