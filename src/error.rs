@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::io;
 
 pub use crate::endpoint::EndpointError;
-pub use crate::error::join::JoinError;
+pub use crate::error::join::{JoinError, Panic};
 pub use crate::error::returned::{FrameCountError, SendError};
 pub use crate::error::setup::SetupError;
 

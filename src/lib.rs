@@ -30,7 +30,7 @@
 //!         let [city, weather] = message?.try_into()?;
 //!         println!("{}: {}", city.as_str().unwrap_or("?"), weather.as_str().unwrap_or("?"));
 //!     }
-//!     calloop_zmq::Result::Ok(())
+//!     calloop_zmq::Result::Ok(()) // says which error `?` makes
 //! })?;
 //! event_loop.run(None, &mut (), |()| {})?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -197,7 +197,9 @@ pub mod zap;
 #[cfg(feature = "bytes")]
 pub use bytes::IntoBytes;
 pub use context::{AsyncZmqContext, Terminate};
-pub use error::{Elapsed, EndpointError, Error, FrameCountError, JoinError, OsError, Result, SendError, SetupError};
+pub use error::{
+    Elapsed, EndpointError, Error, FrameCountError, JoinError, OsError, Panic, Result, SendError, SetupError,
+};
 pub use features::{Descriptor, Features, features};
 pub use monitor::Monitor;
 pub use monitor_event::{MonitorEvent, ProtocolError};

@@ -25,7 +25,8 @@ use crate::{FrameCountError, ffi};
 ///
 /// let one = Multipart::from("hello");
 /// let two = Multipart::from(["paris", "21C"]);
-/// assert_eq!((one.len(), two.len()), (1, 2));
+/// let mixed = Multipart::from(("paris", vec![0, 21])); // frames of different types
+/// assert_eq!((one.len(), two.len(), mixed.len()), (1, 2, 2));
 ///
 /// let [topic, body] = two.try_into()?;
 /// assert_eq!(topic.as_str(), Some("paris"));
@@ -318,6 +319,20 @@ impl<T: IntoFrame, const N: usize> From<[T; N]> for Multipart {
     }
 }
 
+/// A message of two frames of different types.
+impl<A: IntoFrame, B: IntoFrame> From<(A, B)> for Multipart {
+    fn from((first, second): (A, B)) -> Self {
+        [first.into_frame(), second.into_frame()].into()
+    }
+}
+
+/// A message of three frames of different types.
+impl<A: IntoFrame, B: IntoFrame, C: IntoFrame> From<(A, B, C)> for Multipart {
+    fn from((first, second, third): (A, B, C)) -> Self {
+        [first.into_frame(), second.into_frame(), third.into_frame()].into()
+    }
+}
+
 /// A message of several frames. (A `Vec<u8>` is one frame, by its own conversion.)
 impl<T: IntoFrame> From<Vec<T>> for Multipart {
     fn from(frames: Vec<T>) -> Self {
@@ -513,6 +528,8 @@ mod tests {
         assert_eq!(texts(&vec!["a".to_owned(), "b".to_owned()].into()), ["a", "b"]);
         assert_eq!(texts(&[vec![b'a'], vec![b'b']].into()), ["a", "b"]);
         assert_eq!(texts(&[b"a", b"b"].into()), ["a", "b"]);
+        assert_eq!(texts(&("a", vec![b'b']).into()), ["a", "b"]);
+        assert_eq!(texts(&("a", vec![b'b'], Message::from("c")).into()), ["a", "b", "c"]);
         assert_eq!(texts(&["a", "b", "c"].iter().copied().collect()), ["a", "b", "c"]);
     }
 

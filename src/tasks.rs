@@ -27,7 +27,7 @@ use calloop::{EventIterator, EventSource, LoopHandle, PostAction, Readiness, Tok
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use crate::error::{Error, JoinError};
+use crate::error::{Error, JoinError, Panic};
 pub use crate::tasks::handle::JoinHandle;
 use crate::tasks::handle::Shared;
 
@@ -123,7 +123,8 @@ impl Tasks {
 
     /// Starts a task. It is polled for the first time when this turn of the loop ends, or the next one if that is late.
     ///
-    /// Dropping the handle lets the task go on by itself. If the loop is gone, the future is dropped at once.
+    /// Dropping the handle lets the task go on by itself, and nobody hears what it returns then: let it tell of its own
+    /// errors. If the loop is gone, the future is dropped at once.
     ///
     /// # Examples
     ///
@@ -285,7 +286,7 @@ impl<F: Future> Future for Running<F> {
             Poll::Ready(())
         }));
         ended.unwrap_or_else(|payload| {
-            shared.outcome.set(Some(Err(JoinError::Panicked(Mutex::new(payload)))));
+            shared.outcome.set(Some(Err(JoinError::Panicked(Panic::new(payload)))));
             Poll::Ready(())
         })
     }

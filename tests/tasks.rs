@@ -165,7 +165,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 fn payload(error: JoinError) -> &'static str {
     match error {
-        JoinError::Panicked(payload) => payload.into_inner().unwrap().downcast_ref::<&'static str>().unwrap(),
+        JoinError::Panicked(panic) => panic.into_payload().downcast_ref::<&'static str>().unwrap(),
         other => panic!("{other}"),
     }
 }
@@ -177,7 +177,7 @@ fn why_a_task_has_no_result_is_an_error_with_words() {
     for (panics, words) in [
         (bed.tasks.spawn(async { panic!("of a text") }), "the task panicked: of a text"),
         (bed.tasks.spawn(async move { panic_any(format!("of task {number}")) }), "the task panicked: of task 3"),
-        (bed.tasks.spawn(async { resume_unwind(Box::new(3)) }), "the task panicked"),
+        (bed.tasks.spawn(async { resume_unwind(Box::new(3)) }), "the task panicked: (its payload is no text)"),
     ] {
         let outcome: calloop_zmq::Result<()> = run(&mut bed.event_loop, async { Ok(panics.await?) });
         let error = outcome.unwrap_err();

@@ -16,9 +16,9 @@ fn a_peer_killed_in_mid_message_leaves_whole_messages_only() {
 }
 
 #[test]
-#[ignore = "many rounds: a named step of .ci/run"]
+#[ignore = "many rounds: a named step of .ci/slow"]
 fn a_peer_killed_in_mid_message_leaves_whole_messages_only_200_times() {
-    peer_killed_in_mid_message("killed::a_peer_killed_in_mid_message_leaves_whole_messages_only_200_times", 10);
+    peer_killed_in_mid_message("killed::a_peer_killed_in_mid_message_leaves_whole_messages_only_200_times", 20);
 }
 
 #[test]
@@ -27,11 +27,11 @@ fn a_peer_killed_while_we_send_tears_nothing_and_the_next_one_is_served() {
 }
 
 #[test]
-#[ignore = "many rounds: a named step of .ci/run"]
+#[ignore = "many rounds: a named step of .ci/slow"]
 fn a_peer_killed_while_we_send_tears_nothing_and_the_next_one_is_served_200_times() {
     peer_killed_while_we_send(
         "killed::a_peer_killed_while_we_send_tears_nothing_and_the_next_one_is_served_200_times",
-        10,
+        20,
     );
 }
 
@@ -41,7 +41,7 @@ fn peer_killed_in_mid_message(test: &'static str, batches: u32) {
     }
     let _alone = alone();
     each_transport(batches, |endpoint, rng| {
-        let rounds = rounds(20);
+        let rounds = rounds(10);
         let (mut event_loop, context) = fixture();
         let pull = context.socket::<Pull>().unwrap();
         // At most one in libzmq's queue: the child is in the middle of one whenever it dies.
@@ -94,7 +94,7 @@ fn peer_killed_while_we_send(test: &'static str, batches: u32) {
     }
     let _alone = alone();
     each_transport(batches, |endpoint, rng| {
-        let rounds = rounds(20);
+        let rounds = rounds(10);
         let (mut event_loop, context) = fixture();
         let (push, acks) = (context.socket::<Push>().unwrap(), context.socket::<Pull>().unwrap());
         push.get_ref().set_sndhwm(1).unwrap();

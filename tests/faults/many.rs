@@ -17,7 +17,7 @@ fn nine_hundred_sockets_in_one_context() {
 }
 
 #[test]
-#[ignore = "needs 19,000 descriptors: a named step of .ci/run"]
+#[ignore = "needs 19,000 descriptors: a named step of .ci/slow"]
 fn nine_and_a_half_thousand_sockets_in_ten_contexts() {
     many_sockets(10, 950);
 }
