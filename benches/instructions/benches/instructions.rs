@@ -82,7 +82,7 @@ fn receive_by_hand(scene: Scene) -> Scene {
     scene
 }
 
-#[library_benchmark(setup = full, config = limit(644))]
+#[library_benchmark(setup = full, config = limit(649))]
 fn receive(scene: Scene) -> Scene {
     run(async {
         for _ in 0..MESSAGES {
@@ -92,7 +92,7 @@ fn receive(scene: Scene) -> Scene {
     scene
 }
 
-#[library_benchmark(setup = full, config = limit(637))]
+#[library_benchmark(setup = full, config = limit(640))]
 fn receive_by_stream(mut scene: Scene) -> Scene {
     run(async {
         for _ in 0..MESSAGES {
@@ -102,7 +102,7 @@ fn receive_by_stream(mut scene: Scene) -> Scene {
     scene
 }
 
-#[library_benchmark(setup = full, config = limit(537))]
+#[library_benchmark(setup = full, config = limit(547))]
 fn receive_into(scene: Scene) -> Scene {
     run(async {
         let mut message = Multipart::new();
@@ -122,7 +122,7 @@ fn send_by_hand(scene: Scene) -> Scene {
     scene
 }
 
-#[library_benchmark(setup = empty, config = limit(779))]
+#[library_benchmark(setup = empty, config = limit(768))]
 fn send(scene: Scene) -> Scene {
     run(async {
         for _ in 0..MESSAGES {
@@ -132,7 +132,7 @@ fn send(scene: Scene) -> Scene {
     scene
 }
 
-#[library_benchmark(setup = empty, config = limit(794))]
+#[library_benchmark(setup = empty, config = limit(744))]
 fn send_by_sink(mut scene: Scene) -> Scene {
     run(async {
         for _ in 0..MESSAGES {
@@ -143,7 +143,7 @@ fn send_by_sink(mut scene: Scene) -> Scene {
 }
 
 // A task waits for each message, and the loop wakes it.
-#[library_benchmark(setup = empty, config = limit(5911))]
+#[library_benchmark(setup = empty, config = limit(6075))]
 fn park_and_wake(mut scene: Scene) -> EventLoop<'static, ()> {
     let tasks = Tasks::new(&scene.event_loop.handle()).expect("an executor");
     let received = Rc::new(Cell::new(0));
