@@ -10,8 +10,8 @@ use crate::endpoint::{EndpointCall, EndpointError, NoEndpoint, has_impossible_po
 use crate::error::SetupError;
 use crate::ffi::{self, Errno};
 
-/// Refuses what must not reach libzmq. Whatever else is wrong, it says itself.
-pub(crate) fn check(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
+/// Refuses what must not reach libzmq, or takes away what it would stumble over. Whatever else is wrong, it says itself.
+pub(crate) fn prepare(socket: &ffi::Socket, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
     let failed = |errno: Errno| errno.error(call.of(endpoint));
     match call {
         EndpointCall::Bind | EndpointCall::Connect => {}

@@ -145,54 +145,70 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used))]
 
+// The rooms, from the top: each knows those below it. (A socket also keeps, unopened, what its context, its monitor and its
+// subscribers leave with it.)
+
+// What a program is made of.
+mod context;
+#[cfg(any(doc, doctest))]
+pub mod guide;
+mod monitor;
+mod proxy;
+mod tasks;
+pub mod zap;
+
+// What one operation on a socket does.
+mod recv;
+mod request;
+mod send;
+mod socket;
+mod subscribers;
+mod subscription;
+
+// What a socket's tasks wait for, and what is owed to them.
 mod budget;
+mod readiness;
+mod settling;
+mod state;
+mod wait;
+
+// What stands in the loop.
+mod hub;
+mod sleep;
+mod source;
+mod timer;
+
+// What libzmq is asked to do.
+mod features;
+mod ffi;
+mod guard;
+mod transmit;
+
+// What is handed about, and known to all.
 #[cfg(feature = "bytes")]
 mod bytes;
 mod clock;
-mod context;
 mod endpoint;
 mod error;
 mod events;
-mod features;
-mod ffi;
-#[cfg(any(fuzzing, test))]
-pub mod fuzzing;
-mod guard;
-#[cfg(any(doc, doctest))]
-pub mod guide;
-mod hub;
 pub mod kind;
 mod line;
-#[cfg(test)]
-mod model;
-mod monitor;
 mod monitor_event;
 mod multipart;
 mod outbox;
 mod peers;
 mod property;
-mod proxy;
-mod readiness;
-mod recv;
-mod request;
+mod trace;
+mod wakes;
+
+// What shows that it holds.
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
+#[cfg(test)]
+mod model;
 mod seeded;
-mod send;
-mod settling;
-mod sleep;
-mod socket;
-mod source;
-mod state;
 #[cfg(test)]
 mod stress;
-mod subscribers;
-mod subscription;
-mod tasks;
-mod timer;
-mod trace;
-mod transmit;
-mod wait;
-mod wakes;
-pub mod zap;
 
 #[cfg(feature = "bytes")]
 pub use bytes::IntoBytes;

@@ -427,7 +427,7 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
         self.state().check()?;
-        guard::check(&self.socket, call, endpoint)?;
+        guard::prepare(&self.socket, call, endpoint)?;
         let done = self.socket.endpoint_call(call, endpoint);
         // Each of these processes commands, also when it fails; and a new pipe never announces its first message.
         if !seeded(Bug::EndpointCallOwesNothing) {

@@ -243,6 +243,19 @@ fn an_errno_unknown_to_the_zmq_crate_is_an_error_and_no_panic() {
     assert_eq!(io_kind(error), io::ErrorKind::NotADirectory);
 }
 
+/// libzmq has one list of endpoints, and both calls take from it.
+#[test]
+fn unbind_and_disconnect_end_whatever_has_the_endpoint() {
+    let (_event_loop, context) = fixture();
+    let socket = context.socket::<Dealer>().unwrap();
+    let bound = socket.bind("tcp://127.0.0.1:*").unwrap();
+    socket.disconnect(&bound).unwrap();
+    socket.unbind(&bound).unwrap_err();
+    socket.connect("tcp://127.0.0.1:1").unwrap();
+    socket.unbind("tcp://127.0.0.1:1").unwrap();
+    socket.disconnect("tcp://127.0.0.1:1").unwrap_err();
+}
+
 #[test]
 fn what_is_not_bound_is_not_unbound() {
     let (_event_loop, context) = fixture();
