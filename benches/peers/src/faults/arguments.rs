@@ -12,8 +12,9 @@ pub struct All {
 }
 
 /// What a child process is to do.
+#[derive(Clone)]
 pub struct One {
-    pub library: String,
+    pub contestant: String,
     pub case: String,
     pub seed: u64,
     pub quick: bool,
@@ -61,7 +62,7 @@ impl One {
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut next = || arguments.next().ok_or("--fault wants LIBRARY CASE SEED PACE");
         Ok(Self {
-            library: next()?,
+            contestant: next()?,
             case: next()?,
             seed: next()?.parse().map_err(|error| format!("the seed: {error}"))?,
             quick: next()? == "quick",
@@ -70,7 +71,7 @@ impl One {
 
     pub fn arguments(&self) -> [String; 5] {
         let pace = if self.quick { "quick" } else { "full" };
-        ["--fault".to_owned(), self.library.clone(), self.case.clone(), self.seed.to_string(), pace.to_owned()]
+        ["--fault".to_owned(), self.contestant.clone(), self.case.clone(), self.seed.to_string(), pace.to_owned()]
     }
 }
 

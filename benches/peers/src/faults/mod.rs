@@ -50,7 +50,7 @@ pub fn run(all: &All) {
 fn cell(all: &All, library: &str, case: &str) -> Cell {
     let mut cell = Cell::default();
     for seed in 1..=all.rounds {
-        let one = One { library: library.to_owned(), case: case.to_owned(), seed, quick: all.quick };
+        let one = One { contestant: library.to_owned(), case: case.to_owned(), seed, quick: all.quick };
         let mut program = Command::new(env::current_exe().expect("this program"));
         cell.add(match child::output(program.args(one.arguments()), PATIENCE) {
             Ended::Stalled => Finding::wrong("does not end"),
@@ -68,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The child process: one library, one case.
 pub fn run_one(one: &One) -> ! {
     child::end_with_parent().expect("the kernel knows it");
-    match one.library.as_str() {
+    match one.contestant.as_str() {
         Ours::NAME => run_on::<Ours>(one),
         Tmq::NAME => run_on::<Tmq>(one),
         AsyncZmq::NAME => run_on::<AsyncZmq>(one),

@@ -15,8 +15,7 @@ pub const TCP: &str = "tcp://127.0.0.1:*";
 
 impl Scene {
     pub fn new(one: &One) -> Self {
-        let One { library, case, seed, quick } = one;
-        let one = One { library: library.clone(), case: case.clone(), seed: *seed, quick: *quick };
+        let one = one.clone();
         Self { context: zmq::Context::new(), dice: Dice::new(one.seed), one }
     }
 
