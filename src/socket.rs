@@ -427,8 +427,8 @@ impl<K: Kind> AsyncZmqSocket<K> {
 
     fn endpoint_call(&self, call: EndpointCall, endpoint: &str) -> crate::Result<()> {
         self.state().check()?;
-        guard::prepare(&self.socket, call, endpoint)?;
-        let done = self.socket.endpoint_call(call, endpoint);
+        let done =
+            guard::prepare(&self.socket, call, endpoint).and_then(|()| self.socket.endpoint_call(call, endpoint));
         // Each of these processes commands, also when it fails; and a new pipe never announces its first message.
         if !seeded(Bug::EndpointCallOwesNothing) {
             self.state().touched();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use calloop::ping::make_ping;
 use calloop::{EventLoop, EventSource, PostAction, Readiness, Token, TokenFactory};
-use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req};
+use calloop_zmq::kind::{Any, Dealer, Pull, Push, Rep, Req, Router};
 use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, Error, MonitorEvent, Multipart, SetupError, proxy};
 use common::{BeforeSleep, Rig, drain, router_and_full_peers};
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -557,6 +557,31 @@ fn the_end_that_a_look_finds_wakes_also_who_stands_behind_one_that_takes_its_tim
     }
     assert!(second.poll_unpin(&mut Context::from_waker(&second_waker)).is_ready());
     assert!(rig.idle(Duration::from_millis(100)) <= 3, "and the loop sleeps again");
+}
+
+/// As above, with a call that fails before libzmq is asked for what it is about.
+#[test]
+fn the_end_that_a_disconnect_finds_wakes_who_waits() {
+    let mut rig = Rig::new();
+    // SAFETY: a context of our own; its socket is closed at the end.
+    let raw = unsafe { zmq_sys::zmq_ctx_new() };
+    // SAFETY: a new socket, owned by nobody else.
+    let router =
+        unsafe { zmq::Socket::from_raw(zmq_sys::zmq_socket(raw, i32::try_from(zmq_sys::ZMQ_ROUTER).unwrap())) };
+    let router = rig.context.adopt::<Router>(router).unwrap();
+    let (count, waker) = Count::new();
+    let mut received = router.recv();
+    assert!(received.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    rig.idle(Duration::from_millis(1));
+    // SAFETY: as above.
+    unsafe { zmq_sys::zmq_ctx_shutdown(raw) };
+    assert!(matches!(router.disconnect("inproc://nowhere").unwrap_err(), Error::Terminated));
+    let begin = Instant::now();
+    while count.get() == 0 {
+        assert!(begin.elapsed() < PATIENCE, "it waits for ever");
+        rig.turn(Duration::from_millis(100));
+    }
+    assert!(received.poll_unpin(&mut Context::from_waker(&waker)).is_ready());
 }
 
 // 11. The order of messages to one peer.
