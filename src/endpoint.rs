@@ -75,7 +75,7 @@ pub(crate) enum NoEndpoint {
 }
 
 impl NoEndpoint {
-    pub(crate) fn errno(self) -> Option<zmq::Error> {
+    pub(crate) fn errno(&self) -> Option<&zmq::Error> {
         match self {
             Self::Nul | Self::Length | Self::Port => None,
             Self::Refused(errno) => Some(errno),
@@ -123,10 +123,7 @@ impl fmt::Display for EndpointError {
 
 impl std::error::Error for EndpointError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.reason {
-            NoEndpoint::Nul | NoEndpoint::Length | NoEndpoint::Port => None,
-            NoEndpoint::Refused(source) => Some(source),
-        }
+        self.reason.errno().map(|source| source as _)
     }
 }
 

@@ -127,7 +127,7 @@ impl Error {
         match self {
             Self::Terminated => Some(zmq::Error::ETERM.to_raw()),
             Self::Full => Some(zmq::Error::EAGAIN.to_raw()),
-            Self::Endpoint(error) => error.reason.errno().map(zmq::Error::to_raw),
+            Self::Endpoint(error) => error.reason.errno().map(|errno| errno.to_raw()),
             Self::Zmq { source, .. } => Some(source.to_raw()),
             Self::Os(error) => error.source.raw_os_error(),
             _ => None,

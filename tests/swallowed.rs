@@ -5,7 +5,6 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +12,9 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use calloop::timer::{TimeoutAction, Timer};
-use calloop::{EventSource, Poll, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Dealer, Pull, Push, Router};
 use calloop_zmq::{AsyncZmqSocket, Multipart};
-use common::{Probe, Rig, drain, router_and_full_peers};
+use common::{BeforeSleep, Probe, Rig, drain, router_and_full_peers};
 use futures::task::ArcWake;
 use futures::{FutureExt, SinkExt};
 
@@ -175,42 +173,6 @@ fn a_sender_wakes_when_the_reader_that_it_woke_swallowed_its_room() {
     assert!(send.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
     assert!(ON_WAKE.take().is_none(), "the reader did not run");
     rig.run_until(|| woken.0.load(Ordering::Relaxed));
-}
-
-/// Runs something before the loop sleeps, as an executor may that runs its tasks there.
-struct BeforeSleep<F>(F);
-
-impl<F: FnMut()> EventSource for BeforeSleep<F> {
-    type Event = ();
-    type Metadata = ();
-    type Ret = ();
-    type Error = io::Error;
-
-    const NEEDS_EXTRA_LIFECYCLE_EVENTS: bool = true;
-
-    fn process_events<C>(&mut self, _: Readiness, _: Token, _: C) -> io::Result<PostAction>
-    where
-        C: FnMut((), &mut ()),
-    {
-        Ok(PostAction::Continue)
-    }
-
-    fn register(&mut self, _: &mut Poll, _: &mut TokenFactory) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &mut Poll, _: &mut TokenFactory) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn unregister(&mut self, _: &mut Poll) -> calloop::Result<()> {
-        Ok(())
-    }
-
-    fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
-        (self.0)();
-        Ok(None)
-    }
 }
 
 #[test]
