@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use calloop_zmq::kind::{Dealer, Pull, Push, Router};
 use calloop_zmq::{AsyncZmqSocket, Multipart};
 use common::hand::Hand;
-use common::{Rig, Rng, STALL, number, numbered};
+use common::{Rig, Rng, STALL, has_room, number, numbered};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
 
@@ -199,7 +199,7 @@ fn full_dealer(rig: &mut Rig) -> (Rc<AsyncZmqSocket<Dealer>>, zmq::Socket) {
     dealer.set_budget(NonZeroUsize::MAX);
     let peer = bare(rig, zmq::DEALER, &dealer.bind("inproc://full").unwrap());
     settle(rig);
-    (0..100).find(|_| dealer.try_send("fill").is_err_and(|error| error.is_full())).expect("it fills up");
+    (0..100).find(|_| !has_room(dealer.try_send("fill"))).expect("it fills up");
     (dealer, peer)
 }
 

@@ -22,7 +22,7 @@ use super::spoiler::Spoiler;
 use super::workloads::Workload;
 use crate::kind::Kind;
 use crate::seeded::{Bug, Hook, Point, Seeded};
-use crate::{AsyncZmqContext, AsyncZmqSocket};
+use crate::{AsyncZmqContext, AsyncZmqSocket, SendError};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -509,3 +509,12 @@ const STALL_TURNS: u32 = 30;
 const SPIN: u64 = 1_000;
 /// Turns that are not for a message.
 const EXTRA_TURNS: u64 = 100;
+
+/// True if it was sent, false if there was no room. Nothing else may come of it.
+pub(crate) fn has_room(tried: Result<(), SendError>) -> bool {
+    match tried {
+        Ok(()) => true,
+        Err(refused) if refused.is_full() => false,
+        Err(refused) => panic!("{refused:?}"),
+    }
+}

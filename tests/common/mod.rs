@@ -19,7 +19,7 @@ use std::{env, io};
 use calloop::futures::Scheduler;
 use calloop::{EventLoop, EventSource, LoopHandle, PostAction, Readiness, Token, TokenFactory};
 use calloop_zmq::kind::{Kind, Router};
-use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket};
+use calloop_zmq::{AsyncZmqContext, AsyncZmqSocket, SendError};
 
 /// A loop with an executor, a context, and a watch over both.
 pub(crate) struct Rig {
@@ -327,7 +327,7 @@ pub(crate) fn router_and_full_peers(
         peer.connect(&endpoint).unwrap();
         peer.send("hello", zmq::DONTWAIT).unwrap();
         assert!(router.try_recv().unwrap().is_some());
-        while router.try_send([name, "fill"]).is_ok() {}
+        while has_room(router.try_send([name, "fill"])) {}
         peer
     };
     let peers = names.iter().map(|name| full_peer(name.as_ref())).collect();
@@ -409,5 +409,14 @@ impl<F: FnMut()> EventSource for BeforeSleep<F> {
     fn before_sleep(&mut self) -> calloop::Result<Option<(Readiness, Token)>> {
         (self.0)();
         Ok(None)
+    }
+}
+
+/// True if it was sent, false if there was no room. Nothing else may come of it.
+pub(crate) fn has_room(tried: Result<(), SendError>) -> bool {
+    match tried {
+        Ok(()) => true,
+        Err(refused) if refused.is_full() => false,
+        Err(refused) => panic!("{refused:?}"),
     }
 }

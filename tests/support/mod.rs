@@ -14,6 +14,7 @@ use std::{fs, process, thread};
 
 use calloop::EventLoop;
 use calloop::timer::{TimeoutAction, Timer};
+use calloop_zmq::SendError;
 
 /// Longer than anything here takes on a busy machine, short enough to wait for.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -161,4 +162,13 @@ impl Drop for Alone {
 
 pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// True if it was sent, false if there was no room. Nothing else may come of it.
+pub fn has_room(tried: Result<(), SendError>) -> bool {
+    match tried {
+        Ok(()) => true,
+        Err(refused) if refused.is_full() => false,
+        Err(refused) => panic!("{refused:?}"),
+    }
 }

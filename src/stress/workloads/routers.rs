@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, future};
 use crate::AsyncZmqSocket;
 use crate::kind::Router;
 use crate::stress::books::{InOrder, number, numbered};
-use crate::stress::rig::{How, Moment, Rig, pause};
+use crate::stress::rig::{How, Moment, Rig, has_room, pause};
 use crate::{Error, Multipart};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -60,7 +60,7 @@ pub(super) fn four_peers(rig: &mut Rig) {
 pub(super) fn two_senders(rig: &mut Rig) {
     let router = router(rig);
     let (full, peer) = (peer(rig, &router, "full"), peer(rig, &router, "b"));
-    while router.try_send(to("full", 0)).is_ok() {}
+    while has_room(router.try_send(to("full", 0))) {}
     let (sender, dice, probe) = (Rc::clone(&router), rig.dice.clone(), rig.probe("full"));
     rig.executor.spawn(async move {
         loop {
